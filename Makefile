@@ -1,0 +1,53 @@
+# One Go program and its pages. `make help` lists the targets.
+GO      ?= go
+BIN     := bin/panoptes
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X panoptes/internal/cli.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export GOFLAGS := -buildvcs=false
+
+.PHONY: help build ui run demo test test-go test-ui test-e2e race lint bench fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+build: ## the binary, with whatever pages are in ui/dist
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/panoptes
+
+ui: ## the pages (skipped when nothing has changed)
+	@./ui/build.sh
+
+run: ui build ## build all and start a server that watches a sample set-up
+	./$(BIN) server --sample
+
+demo: ui build ## the same in a scratch directory that is removed at the end
+	./$(BIN) demo
+
+test: ui build lint test-go test-ui test-e2e ## everything, installing what it needs
+
+test-go: ## unit, conformance and fault tests
+	$(GO) test -timeout 20m ./...
+
+test-ui: ## lint, types and tests of the pages
+	cd ui && npm run lint && npm run typecheck && npm test
+
+test-e2e: ## the real binary against real targets, and journeys in Chromium
+	./test/prepare.sh
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e ./test/...
+
+race: ## the Go tests under the race detector
+	$(GO) test -race -timeout 40m ./internal/...
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l cmd internal test ui/*.go bench 2>/dev/null)" || { echo "not gofmt-ed:"; gofmt -l cmd internal test ui/*.go bench; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+bench: build ## against other programs, side by side in one run
+	$(GO) run ./bench
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
+	./test/fuzz.sh $(or $(FUZZTIME),10s)
+
+clean: ## remove what was built
+	rm -rf bin ui/dist/* ui/node_modules

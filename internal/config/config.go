@@ -1,0 +1,218 @@
+// Package config holds the one file format: what a process needs before it can
+// read the catalog. Everything else is a record.
+package config
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"panoptes/internal/model"
+)
+
+// Config is a server's configuration file. Every key may also be given as an
+// environment variable: storage.retention_time is PANOPTES_STORAGE_RETENTION_TIME.
+type Config struct {
+	Node    string `yaml:"node"`     // name of this server; default: the host's name
+	Region  string `yaml:"region"`   // place from which this server checks; default "default"
+	DataDir string `yaml:"data_dir"` // one server may use it at a time; default "data"
+
+	Listen      string `yaml:"listen"`       // web, API and Prometheus endpoints; default 127.0.0.1:9700
+	PeerListen  string `yaml:"peer_listen"`  // etcd peers; default 127.0.0.1:9703
+	PortOffset  int    `yaml:"port_offset"`  // added to every port, so that several servers share a machine
+	ExternalURL string `yaml:"external_url"` // how people reach the pages; used in messages
+	BasePath    string `yaml:"base_path"`    // when a proxy serves the pages below a path; default "/"
+
+	TLS     TLS     `yaml:"tls"`
+	Log     Log     `yaml:"log"`
+	Storage Storage `yaml:"storage"`
+	History History `yaml:"history"`
+	Probe   Probe   `yaml:"probe"`
+	Query   Query   `yaml:"query"`
+	Access  Access  `yaml:"access"`
+
+	Apply []string `yaml:"apply"` // files of records that are applied at every start
+}
+
+// TLS makes the web port speak HTTPS.
+type TLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error; default info
+	Format string `yaml:"format"` // text or json; default text
+}
+
+// Storage is about samples.
+type Storage struct {
+	RetentionTime    model.Duration `yaml:"retention_time"`      // default 30d
+	RetentionSize    Bytes          `yaml:"retention_size"`      // 0: no limit
+	OutOfOrderWindow model.Duration `yaml:"out_of_order_window"` // default 48h
+	MinFree          Bytes          `yaml:"min_free"`            // below it writes are refused with 507; default 512MB
+	ControlReserve   Bytes          `yaml:"control_reserve"`     // kept back for the configuration store; default 256MB
+}
+
+// History is about events.
+type History struct {
+	Retention model.Duration `yaml:"retention"` // default 400d
+}
+
+// Probe is about the checks that this server runs.
+type Probe struct {
+	AllowLoopback bool     `yaml:"allow_loopback"` // may checks and webhooks reach this machine itself? default no
+	DenyPrivate   bool     `yaml:"deny_private"`   // refuse RFC 1918 and unique local addresses
+	References    []string `yaml:"references"`     // host:port that are reachable while this server has a network
+}
+
+// Query bounds what one query may cost.
+type Query struct {
+	MaxSamples    int            `yaml:"max_samples"`    // default 50 million
+	MaxConcurrent int            `yaml:"max_concurrent"` // default 20
+	MaxSeries     int            `yaml:"max_series"`     // default 100,000
+	Timeout       model.Duration `yaml:"timeout"`        // default 2m
+}
+
+// Access is about who gets in.
+type Access struct {
+	AdminPassword model.Secret `yaml:"-"` // PANOPTES_ADMIN_PASSWORD
+	APIKey        model.Secret `yaml:"-"` // PANOPTES_API_KEY
+	PublicMetrics bool         `yaml:"public_metrics"`
+}
+
+// Default returns the configuration of a server that was given no file.
+func Default() Config {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "panoptes"
+	}
+	return Config{
+		Node:       host,
+		Region:     "default",
+		DataDir:    "data",
+		Listen:     "127.0.0.1:9700",
+		PeerListen: "127.0.0.1:9703",
+		BasePath:   "/",
+		Log:        Log{Level: "info", Format: "text"},
+		Storage: Storage{
+			RetentionTime:    model.Duration(30 * 24 * time.Hour),
+			OutOfOrderWindow: model.Duration(48 * time.Hour),
+			MinFree:          512 << 20,
+			ControlReserve:   256 << 20,
+		},
+		History: History{Retention: model.Duration(400 * 24 * time.Hour)},
+		Query:   Query{MaxSamples: 50_000_000, MaxConcurrent: 20, MaxSeries: 100_000, Timeout: model.Duration(2 * time.Minute)},
+	}
+}
+
+// Validate reports all faults as a model.Invalid.
+func (c *Config) Validate() error {
+	var inv model.Invalid
+	if err := model.CheckName(c.Node); err != nil {
+		inv.Add("node", "must be 1 to 128 letters, digits, or any of . _ - and begin with a letter or digit")
+	}
+	if err := model.CheckName(c.Region); err != nil {
+		inv.Add("region", "must be 1 to 64 letters, digits, or any of . _ - and begin with a letter or digit")
+	}
+	if c.DataDir == "" {
+		inv.Add("data_dir", "must name a directory")
+	}
+	for field, addr := range map[string]string{"listen": c.Listen, "peer_listen": c.PeerListen} {
+		if _, _, err := SplitPort(addr); err != nil {
+			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", addr)
+		}
+	}
+	if c.PortOffset < 0 || c.PortOffset > 50000 {
+		inv.Add("port_offset", "must lie between 0 and 50000")
+	}
+	if !strings.HasPrefix(c.BasePath, "/") {
+		inv.Add("base_path", "must begin with /")
+	}
+	if c.ExternalURL != "" && !strings.HasPrefix(c.ExternalURL, "http://") && !strings.HasPrefix(c.ExternalURL, "https://") {
+		inv.Add("external_url", "must begin with http:// or https://")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		inv.Add("tls", "needs both cert_file and key_file")
+	}
+	for field, file := range map[string]string{"tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile} {
+		if file != "" {
+			if _, err := os.Stat(file); err != nil {
+				inv.Add(field, "cannot be read: %s", err)
+			}
+		}
+	}
+	switch c.Log.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		inv.Add("log.level", "must be debug, info, warn or error")
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		inv.Add("log.format", "must be text or json")
+	}
+	if c.Storage.RetentionTime.D() < 2*time.Hour {
+		inv.Add("storage.retention_time", "must be at least 2h")
+	}
+	if d := c.Storage.OutOfOrderWindow.D(); d < 0 || d > c.Storage.RetentionTime.D() {
+		inv.Add("storage.out_of_order_window", "must lie between 0s and storage.retention_time")
+	}
+	for field, b := range map[string]Bytes{"storage.retention_size": c.Storage.RetentionSize, "storage.min_free": c.Storage.MinFree, "storage.control_reserve": c.Storage.ControlReserve} {
+		if b < 0 {
+			inv.Add(field, "must not be negative")
+		}
+	}
+	if c.History.Retention.D() < 24*time.Hour {
+		inv.Add("history.retention", "must be at least 1d")
+	}
+	for i, r := range c.Probe.References {
+		if _, _, err := net.SplitHostPort(r); err != nil {
+			inv.Add(model.Index("probe.references", i), "%q is not HOST:PORT", r)
+		}
+	}
+	if c.Query.MaxSamples < 1000 {
+		inv.Add("query.max_samples", "must be at least 1000")
+	}
+	if c.Query.MaxConcurrent < 1 || c.Query.MaxConcurrent > 1000 {
+		inv.Add("query.max_concurrent", "must lie between 1 and 1000")
+	}
+	if c.Query.MaxSeries < 1 {
+		inv.Add("query.max_series", "must be at least 1")
+	}
+	if c.Query.Timeout.D() < time.Second {
+		inv.Add("query.timeout", "must be at least 1s")
+	}
+	for i, f := range c.Apply {
+		if _, err := os.Stat(f); err != nil {
+			inv.Add(model.Index("apply", i), "cannot be read: %s", err)
+		}
+	}
+	return inv.Err()
+}
+
+// Path returns a path inside the data directory.
+func (c *Config) Path(parts ...string) string {
+	return filepath.Join(append([]string{c.DataDir}, parts...)...)
+}
+
+// Addr returns addr with PortOffset added; port 0 stays 0.
+func (c *Config) Addr(addr string) string {
+	host, port, err := SplitPort(addr)
+	if err != nil || port == 0 {
+		return addr
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port+c.PortOffset))
+}
+
+// SplitPort splits "host:port" with a numeric port.
+func SplitPort(addr string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	return host, int(n), err
+}
