@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"panoptes/internal/app"
+	"panoptes/internal/config"
+	"panoptes/internal/model"
+)
+
+// serverFlags are the keys of the file that may also be given on the command line.
+type serverFlags struct {
+	file, node, region, dataDir, listen, logLevel string
+	portOffset                                    int
+	sample                                        bool
+}
+
+func (f *serverFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.file, "config", "", "configuration file (default $PANOPTES_CONFIG; none is needed)")
+	fl.StringVar(&f.node, "node", "", "name of this server (default the host's name)")
+	fl.StringVar(&f.region, "region", "", "place from which this server checks (default \"default\")")
+	fl.StringVar(&f.dataDir, "data-dir", "", "directory for everything that is kept (default \"data\")")
+	fl.StringVar(&f.listen, "listen", "", "address of pages and API (default 127.0.0.1:9700)")
+	fl.IntVar(&f.portOffset, "port-offset", 0, "added to every port, so that several servers share a machine")
+	fl.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default info)")
+}
+
+// load merges file, environment and flags, the last being the strongest.
+func (f *serverFlags) load(stdio IO) (config.Config, error) {
+	env := append([]string(nil), stdio.Env...)
+	for key, v := range map[string]string{"NODE": f.node, "REGION": f.region, "DATA_DIR": f.dataDir, "LISTEN": f.listen, "LOG_LEVEL": f.logLevel} {
+		if v != "" {
+			env = append(env, "PANOPTES_"+key+"="+v)
+		}
+	}
+	if f.portOffset != 0 {
+		env = append(env, fmt.Sprintf("PANOPTES_PORT_OFFSET=%d", f.portOffset))
+	}
+	if f.sample {
+		env = append(env, "PANOPTES_PROBE_ALLOW_LOOPBACK=true")
+	}
+	if f.file == "" {
+		f.file = (&client{io: stdio}).env("PANOPTES_CONFIG")
+	}
+	cfg, err := config.Load(f.file, env)
+	if err != nil {
+		return cfg, &exitError{exitUsage, fmt.Errorf("the configuration has faults:\n%w", err)}
+	}
+	return cfg, nil
+}
+
+func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	// Validate has seen the level already.
+	_ = level.UnmarshalText([]byte(cfg.Level))
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func serverCmd(stdio IO) *cobra.Command {
+	f := &serverFlags{}
+	cmd := &cobra.Command{
+		Use: "server", Args: cobra.NoArgs,
+		Short: "Run a server",
+		Long: `Run a server: checks, storage, alerting, API and pages in one process.
+
+Without a file and without flags it keeps everything in ./data, listens on
+loopback only, and prints the password of the first administrator once.`,
+		Example: `  panoptes server
+  panoptes server --config /etc/panoptes.yml
+  panoptes server --sample          # with a set of sample targets to look at
+  PANOPTES_ADMIN_PASSWORD=secret panoptes server --listen :9700 --data-dir /var/lib/panoptes`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runServer(cmd, stdio, f)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&f.sample, "sample", false, "serve sample targets on this machine and watch them")
+	return cmd
+}
+
+func runServer(cmd *cobra.Command, stdio IO, f *serverFlags) error {
+	cfg, err := f.load(stdio)
+	if err != nil {
+		return err
+	}
+	logger := newLogger(cfg.Log, cmd.ErrOrStderr())
+	a, err := app.New(cfg, app.Options{Version: version, Logger: logger, Sample: f.sample, Notice: cmd.OutOrStdout()})
+	if err != nil {
+		return err
+	}
+	return a.Run(cmd.Context())
+}
+
+func demoCmd(stdio IO) *cobra.Command {
+	f := &serverFlags{sample: true}
+	cmd := &cobra.Command{
+		Use: "demo", Args: cobra.NoArgs,
+		Short: "Run a server with sample targets in a scratch directory",
+		Long:  "Run a server with sample targets, to see it work and to break it. Everything is kept in a scratch directory that is removed at the end.",
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.dataDir == "" {
+				if f.dataDir, err = os.MkdirTemp("", "panoptes-demo-"); err != nil {
+					return fmt.Errorf("make a scratch directory: %w", err)
+				}
+				defer func() { err = errors.Join(err, os.RemoveAll(f.dataDir)) }()
+			}
+			return runServer(cmd, stdio, f)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func configCmd(stdio IO) *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Check the configuration file"}
+	f := &serverFlags{}
+	check := &cobra.Command{
+		Use: "check [FILE]", Args: cobra.MaximumNArgs(1),
+		Short:   "Report all faults of a configuration file, with their lines",
+		Example: "  panoptes config check /etc/panoptes.yml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				f.file = args[0]
+			}
+			if _, err := f.load(stdio); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
+			return err
+		},
+	}
+	cmd.AddCommand(check)
+	return cmd
+}
+
+// verifyControlCmd is run by the server itself, in a child process: damaged
+// files of the configuration store may end the process that reads them.
+func verifyControlCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: app.VerifyCommand + " DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return app.VerifyControl(args[0]) },
+	}
+}
+
+func importCmd(c *client) *cobra.Command {
+	cmd := &cobra.Command{Use: "import", Short: "Take over the configuration of other systems"}
+	var apply, dry bool
+	am := &cobra.Command{
+		Use: "alertmanager FILE", Args: cobra.ExactArgs(1),
+		Short: "Take over an alertmanager.yml: receivers, routes, inhibitions, time intervals",
+		Long:  "Print an alertmanager.yml as documents for apply, or apply them at once. What cannot be taken over is listed; nothing is dropped silently.",
+		Example: `  panoptes import alertmanager alertmanager.yml > records.yml
+  panoptes import alertmanager alertmanager.yml --apply`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			docs, notes, err := app.ImportAlertmanager(data)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("%s: %w", args[0], err)}
+			}
+			for _, n := range notes {
+				fmt.Fprintln(cmd.ErrOrStderr(), "note:", printable(n))
+			}
+			if !apply && !dry {
+				return printDocuments(cmd.OutOrStdout(), docs)
+			}
+			path := "/v1/apply"
+			if dry {
+				path += "?dry_run=true"
+			}
+			var answer struct {
+				Changes []struct{ Kind, Name, Op string } `json:"changes"`
+			}
+			if _, err := c.do(cmd.Context(), request{method: "POST", path: path, body: map[string]any{"documents": docs}}, &answer); err != nil {
+				return err
+			}
+			for _, ch := range answer.Changes {
+				fmt.Fprintln(cmd.OutOrStdout(), ch.Op, ch.Kind, printable(ch.Name))
+			}
+			return nil
+		},
+	}
+	am.Flags().BoolVar(&apply, "apply", false, "write the records to the server")
+	am.Flags().BoolVar(&dry, "dry-run", false, "show what applying would change")
+	cmd.AddCommand(am)
+	return cmd
+}
+
+func printDocuments(w io.Writer, docs []model.Document) error {
+	for _, d := range docs {
+		text, err := d.YAML()
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "---\n%s\n", strings.TrimSpace(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
