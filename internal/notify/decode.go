@@ -1,0 +1,403 @@
+package notify
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/alertmanager/config"
+	"gopkg.in/yaml.v2"
+
+	"panoptes/internal/model"
+)
+
+// Limits of one receiver.
+const (
+	maxBlockBytes = 256 << 10
+	maxPlaces     = 64 // blocks of one receiver in all
+)
+
+// Decode reads a receiver record into Alertmanager's form. All faults are named
+// in one model.Invalid, fields as they are written ("webhook.url").
+func Decode(r model.Receiver) (config.Receiver, error) {
+	var inv model.Invalid
+	if r.Type == "" {
+		inv.Add("type", "must be given; one of %s", strings.Join(Types, ", "))
+		return config.Receiver{}, inv.Err()
+	}
+	if !known(r.Type) {
+		inv.Add("type", "%q is no receiver type; choose one of %s", r.Type, strings.Join(Types, ", "))
+		return config.Receiver{}, inv.Err()
+	}
+	if len(r.Block) == 0 || string(r.Block) == "null" {
+		inv.Add(r.Type, "must be given: the receiver's settings, an object named after its type")
+		return config.Receiver{}, inv.Err()
+	}
+	out := config.Receiver{Name: r.Name, Labels: map[string]string{"name": r.Name}}
+	places := decodeBlocks(&out, r.Type, r.Type, r.Block, &inv)
+	for _, t := range slices.Sorted(maps.Keys(r.More)) {
+		field := "more." + t
+		switch {
+		case !known(t):
+			inv.Add(field, "is no receiver type; choose one of %s", strings.Join(Types, ", "))
+		case t == r.Type:
+			inv.Add(field, "is the type of the receiver itself; write several blocks of one type as a list in %s", t)
+		default:
+			places += decodeBlocks(&out, t, field, r.More[t], &inv)
+		}
+	}
+	if places > maxPlaces {
+		inv.Add(r.Type, "a receiver sends to %d places at most", maxPlaces)
+	}
+	return out, inv.Err()
+}
+
+// decodeBlocks decodes a block, or a list of blocks, of one type into out.
+func decodeBlocks(out *config.Receiver, typ, field string, raw json.RawMessage, inv *model.Invalid) int {
+	if len(raw) > maxBlockBytes {
+		inv.Add(field, "is larger than %d KiB", maxBlockBytes>>10)
+		return 0
+	}
+	v, err := decodeJSON(raw)
+	if err != nil {
+		inv.AddErr(field, err)
+		return 0
+	}
+	list, isList := v.([]any)
+	if !isList {
+		list = []any{v}
+	}
+	if len(list) == 0 {
+		inv.Add(field, "the list is empty")
+	}
+	if len(list) > maxPlaces {
+		inv.Add(field, "a receiver sends to %d places at most", maxPlaces)
+		return 0
+	}
+	for i, e := range list {
+		f := field
+		if isList {
+			f = model.Index(field, i)
+		}
+		block, ok := e.(map[string]any)
+		if !ok {
+			inv.Add(f, "must be an object")
+			continue
+		}
+		if !refuse(typ, f, block, inv) {
+			decodeBlock(out, typ, f, block, inv)
+		}
+	}
+	return len(list)
+}
+
+// decodeJSON reads JSON; whole numbers become int64 so that chat ids survive.
+func decodeJSON(raw []byte) (any, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, model.DecodeError(err)
+	}
+	return numbers(v), nil
+}
+
+func numbers(v any) any {
+	switch t := v.(type) {
+	case map[string]any:
+		for k, e := range t {
+			t[k] = numbers(e)
+		}
+	case []any:
+		for i, e := range t {
+			t[i] = numbers(e)
+		}
+	case json.Number:
+		if i, err := t.Int64(); err == nil {
+			return i
+		}
+		if f, err := t.Float64(); err == nil {
+			return f
+		}
+		return t.String()
+	}
+	return v
+}
+
+// refuse names settings that a record must not have: whatever would read this
+// server's files for somebody who may only change receivers, or leave by a way
+// around the guarded dialer.
+func refuse(typ, field string, block map[string]any, inv *model.Invalid) bool {
+	n := len(*inv)
+	var walk func(path string, m map[string]any)
+	walk = func(path string, m map[string]any) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			p := path + "." + k
+			switch {
+			case strings.HasSuffix(k, "_file") && !empty(m[k]):
+				inv.Add(p, "a receiver does not read files of the server; write the value itself into %s (it is kept sealed)", strings.TrimSuffix(k, "_file"))
+			case strings.HasSuffix(k, "_ref") && !empty(m[k]):
+				inv.Add(p, "there is no secret manager; write the value itself into %s (it is kept sealed)", strings.TrimSuffix(k, "_ref"))
+			case k == "proxy_from_environment" && m[k] == true:
+				inv.Add(p, "write the proxy into proxy_url")
+			case k == "http_headers":
+				for name, h := range asMap(m[k]) {
+					if !empty(asMap(h)["files"]) {
+						inv.Add(p+"."+name+".files", "a receiver does not read files of the server; write the value into secrets")
+					}
+				}
+			case slices.Contains([]string{"http_config", "tls_config", "basic_auth", "authorization", "oauth2", "sigv4"}, k):
+				walk(p, asMap(m[k]))
+			}
+		}
+	}
+	walk(field, block)
+	if typ == "sns" {
+		if block["use_aws_http_client"] == true {
+			inv.Add(field+".use_aws_http_client", "is not supported: requests must pass this server's address policy")
+		}
+		s := asMap(block["sigv4"])
+		if empty(s["access_key"]) || empty(s["secret_key"]) {
+			inv.Add(field+".sigv4", "access_key and secret_key must be given; credentials of the machine are not used")
+		}
+	}
+	return len(*inv) > n
+}
+
+func asMap(v any) map[string]any {
+	m, _ := v.(map[string]any)
+	return m
+}
+
+func empty(v any) bool {
+	if v == nil || v == "" {
+		return true
+	}
+	l, ok := v.([]any)
+	return ok && len(l) == 0
+}
+
+// decodeBlock decodes one block strictly and merges Alertmanager's defaults.
+func decodeBlock(out *config.Receiver, typ, field string, block map[string]any, inv *model.Invalid) {
+	text, err := yaml.Marshal(block)
+	if err != nil {
+		inv.Add(field, "cannot be read: %s", err)
+		return
+	}
+	one := reflect.New(configType(typ))
+	if err := strictYAML(text, one.Interface()); err != nil {
+		faults(err, typ, field, string(text), inv)
+		return
+	}
+	// The whole configuration applies defaults across receiver types and checks
+	// what a single block cannot know.
+	doc, err := yaml.Marshal(map[string]any{
+		"route":     map[string]any{"receiver": "r"},
+		"receivers": []any{map[string]any{"name": "r", typ + "_configs": []any{block}}},
+	})
+	if err != nil {
+		inv.Add(field, "cannot be read: %s", err)
+		return
+	}
+	conf, err := load(string(doc))
+	if err != nil {
+		faults(err, typ, field, "", inv)
+		return
+	}
+	sf, _ := configField(typ)
+	dst := reflect.ValueOf(out).Elem().FieldByIndex(sf.Index)
+	src := reflect.ValueOf(&conf.Receivers[0]).Elem().FieldByIndex(sf.Index)
+	dst.Set(reflect.AppendSlice(dst, src))
+}
+
+// strictYAML decodes without letting a panic of the decoder out: the text comes
+// from strangers.
+func strictYAML(text []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cannot be read: %v", p)
+		}
+	}()
+	return yaml.UnmarshalStrict(text, v)
+}
+
+func load(text string) (c *config.Config, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cannot be read: %v", p)
+		}
+	}()
+	return config.Load(text)
+}
+
+var (
+	unknownRE = regexp.MustCompile(`^line (\d+): field (\S+) (?:not found in type|already set in type)`)
+	typeRE    = regexp.MustCompile("^line (\\d+): cannot unmarshal (?:!!(\\w+)) ?(?:`([^`]*)`)? ?into (\\S+)$")
+	wordRE    = regexp.MustCompile(`[A-Za-z0-9_.]+`)
+)
+
+// globals maps what Alertmanager says when neither a block nor its global
+// section has a value to the field that is missing.
+var globals = []struct{ part, field, msg string }{
+	{"SMTP smarthost", "smarthost", "must be given, for example smtp.example.com:587"},
+	{"SMTP from", "from", "must be given: the sender's address"},
+	{"Slack API URL", "api_url", "must be given (or app_token)"},
+	{"OpsGenie API Key", "api_key", "must be given"},
+	{"Wechat Api Secret", "api_secret", "must be given"},
+	{"Wechat CorpID", "corp_id", "must be given"},
+	{"VictorOps API Key", "api_key", "must be given"},
+	{"Jira Cloud URL", "api_url", "must be given, for example https://example.atlassian.net/rest/api/3"},
+	{"Rocketchat TokenID", "token_id", "must be given"},
+	{"Rocketchat Token", "token", "must be given"},
+	{"missing service or routing key", "routing_key", "must be given"},
+	{"missing Routing key", "routing_key", "must be given"},
+	{"discord webhook URL", "webhook_url", "must be given"},
+	{"http_config.authorization", "http_config.authorization", "must be given: {\"type\":\"Bearer\",\"credentials\":\"…\"}"},
+	{"missing to address", "to", "must be given: one or more addresses, with commas between"},
+	{"Target ARN, Topic ARN, or Phone", "topic_arn", "exactly one of topic_arn, target_arn and phone_number must be given"},
+	{"missing port in address", "smarthost", "must be host:port, for example smtp.example.com:587"},
+}
+
+// faults turns an error of Alertmanager's decoder into ones that name fields.
+func faults(err error, typ, field, text string, inv *model.Invalid) {
+	var te *yaml.TypeError
+	msgs := []string{err.Error()}
+	if errors.As(err, &te) {
+		msgs = te.Errors
+	}
+	for _, m := range msgs {
+		m = strings.TrimPrefix(m, "yaml: ")
+		if s := unknownRE.FindStringSubmatch(m); s != nil {
+			inv.Add(parent(field, text, s[1])+"."+s[2], "there is no such field")
+			continue
+		}
+		if s := typeRE.FindStringSubmatch(m); s != nil {
+			inv.Add(pathAt(field, text, s[1]), "is a %s; it must be a %s", yamlKind(s[2]), goKind(s[4]))
+			continue
+		}
+		inv.Add(field+fieldIn(typ, m), "%s", plain(typ, m))
+	}
+}
+
+// fieldIn finds which field of a type a message speaks of.
+func fieldIn(typ, m string) string {
+	for _, g := range globals {
+		if strings.Contains(m, g.part) {
+			return "." + g.field
+		}
+	}
+	names := fieldNames(configType(typ))
+	for _, w := range wordRE.FindAllString(m, -1) {
+		if len(w) > 2 && slices.Contains(names, w) {
+			return "." + w
+		}
+	}
+	if strings.Contains(strings.ToLower(m), "url") {
+		for _, n := range []string{"url", "webhook_url", "api_url"} {
+			if slices.Contains(names, n) {
+				return "." + n
+			}
+		}
+	}
+	return ""
+}
+
+func plain(typ, m string) string {
+	for _, g := range globals {
+		if strings.Contains(m, g.part) {
+			return g.msg
+		}
+	}
+	if strings.HasPrefix(m, "one of ") && strings.Contains(m, "_file") {
+		return "must be given"
+	}
+	return m
+}
+
+func fieldNames(t reflect.Type) []string {
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if inline(f) && f.Type.Kind() == reflect.Struct {
+			out = append(out, fieldNames(f.Type)...)
+		} else if n := yamlName(f); n != "" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// pathAt finds the path of the value on a line of YAML that we wrote ourselves:
+// its key and the keys above it that are indented less.
+func pathAt(field, text, line string) string {
+	n, _ := strconv.Atoi(line)
+	lines := strings.Split(text, "\n")
+	if n < 1 || n > len(lines) {
+		return field
+	}
+	var parts []string
+	indent := 1 << 30
+	for i := n - 1; i >= 0; i-- {
+		l := lines[i]
+		in := len(l) - len(strings.TrimLeft(l, " -"))
+		key, _, ok := strings.Cut(strings.TrimLeft(l, " -"), ":")
+		if ok && in < indent {
+			parts = append([]string{strings.Trim(key, `"'`)}, parts...)
+			indent = in
+		}
+	}
+	if len(parts) == 0 {
+		return field
+	}
+	return field + "." + strings.Join(parts, ".")
+}
+
+// parent is pathAt without its last part.
+func parent(field, text, line string) string {
+	p := pathAt(field, text, line)
+	if i := strings.LastIndex(p, "."); i >= len(field) {
+		return p[:i]
+	}
+	return field
+}
+
+func yamlKind(k string) string {
+	switch k {
+	case "str":
+		return "text"
+	case "int", "float":
+		return "number"
+	case "bool":
+		return "true or false"
+	case "seq":
+		return "list"
+	case "map":
+		return "object"
+	}
+	return k
+}
+
+func goKind(k string) string {
+	switch {
+	case strings.HasPrefix(k, "[]"):
+		return "list"
+	case strings.Contains(k, "int"), strings.Contains(k, "float"):
+		return "number"
+	case k == "bool":
+		return "true or false"
+	case k == "time.Duration":
+		return "duration such as 10s"
+	case k == "string", strings.Contains(k, "plain"), strings.Contains(k, "Secret"):
+		return "text or an object as documented"
+	case strings.HasPrefix(k, "map"):
+		return "object"
+	}
+	return "object"
+}
