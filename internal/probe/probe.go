@@ -21,6 +21,15 @@ type Kind interface {
 	// Schema lists the fields of the block, for documentation, the editor,
 	// redaction and OpenAPI.
 	Schema() []Field
+	// About names the kind and its target for people.
+	About() About
+}
+
+// About describes a kind to people. The maps hold en and zh-CN.
+type About struct {
+	Label       map[string]string `json:"label"`
+	Target      map[string]string `json:"target"`      // what the target is; nil when the kind has none
+	Placeholder string            `json:"placeholder"` // an example of a target
 }
 
 // Probe is a compiled check. Run may be called by several goroutines.
@@ -66,6 +75,7 @@ type Field struct {
 	Default  string            `json:"default,omitempty"`  // as it would be written
 	Enum     []string          `json:"enum,omitempty"`     // allowed values
 	Advanced bool              `json:"advanced,omitempty"` // shown under "advanced"
+	Secret   bool              `json:"secret,omitempty"`   // a map or list whose values are secret
 	Label    map[string]string `json:"label"`              // en, zh-CN
 	Help     map[string]string `json:"help,omitempty"`     // en, zh-CN
 }

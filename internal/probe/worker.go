@@ -1,0 +1,371 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"panoptes/internal/model"
+)
+
+// WorkerConfig says who the worker is and how much it may do at once.
+type WorkerConfig struct {
+	Node        string // id of this server or agent: the label prober
+	Region      string // the label region
+	Concurrency int    // runs at once; default 4096
+}
+
+// Sink takes results. Result must not block.
+type Sink interface {
+	Result(model.Result)
+}
+
+// WorkerDeps holds what a worker works with.
+type WorkerDeps struct {
+	Kinds []Kind
+	Env   *Env // nil means a zero Policy and the system's resolver
+	Sink  Sink
+	// References gives host:port addresses that answer TCP as long as this
+	// machine has a network: other servers, the gateway, a few outside hosts.
+	// When all fail, failing results abstain. Two or more are wanted.
+	References func() []string
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Worker runs checks on time. One loop starts the runs, each in a goroutine of
+// its own, so that a slow target delays no other.
+type Worker struct {
+	cfg   WorkerConfig
+	deps  WorkerDeps
+	env   *Env
+	log   *slog.Logger
+	m     *metrics
+	guard *guard
+
+	slots  chan struct{} // one token per scheduled run
+	manual chan struct{} // one token per run on demand
+	jobs   chan job      // hands runs to idle goroutines
+	idle   chan struct{} // one token per idle goroutine
+	wake   chan struct{} // the queue changed
+
+	mu      sync.Mutex        // guards all below
+	entries map[string]*entry // by check id
+	queue   queue
+	updated bool // Update was called before
+}
+
+// entry is one check on the worker's list. The fields above running do not
+// change; a changed check gets a new entry.
+type entry struct {
+	check model.Check
+	probe Probe
+	err   error // why it cannot run here; the result of every run
+
+	running bool      // guarded by Worker.mu
+	gone    bool      // guarded by Worker.mu: replaced or removed
+	next    time.Time // guarded by Worker.mu
+	index   int       // guarded by Worker.mu: place in the queue
+
+	series interner
+}
+
+type job struct {
+	ctx  context.Context
+	e    *entry
+	late time.Duration
+}
+
+// promptLimit is the number of added checks up to which an Update is taken for
+// a person's doing, who waits for the first result.
+const promptLimit = 100
+
+// NewWorker makes a worker without checks.
+func NewWorker(cfg WorkerConfig, deps WorkerDeps) (*Worker, error) {
+	switch {
+	case cfg.Node == "":
+		return nil, errors.New("probe worker: Node is empty; give this process an id")
+	case len(deps.Kinds) == 0:
+		return nil, errors.New("probe worker: no kinds of check are registered")
+	case deps.Sink == nil:
+		return nil, errors.New("probe worker: Sink is missing")
+	}
+	if cfg.Concurrency <= 0 {
+		cfg.Concurrency = 4096
+	}
+	env := Env{}
+	if deps.Env != nil {
+		env = *deps.Env
+	}
+	if env.Dialer == nil {
+		env.Dialer = NewDialer(Policy{})
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	log := deps.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Worker{
+		cfg: cfg, deps: deps, env: &env, log: log,
+		m:       newMetrics(deps.Registerer),
+		guard:   newGuard(&env, deps.References),
+		slots:   make(chan struct{}, cfg.Concurrency),
+		manual:  make(chan struct{}, 256),
+		jobs:    make(chan job),
+		idle:    make(chan struct{}, 64),
+		wake:    make(chan struct{}, 1),
+		entries: map[string]*entry{},
+	}, nil
+}
+
+// Update replaces the list of checks. Checks that did not change keep their
+// place in time and a running probe; a few added or changed ones run within a
+// second, many are spread over their interval. Paused checks are left out.
+func (w *Worker) Update(checks []model.Check) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	seen := make(map[string]bool, len(checks))
+	var fresh []*entry
+	for i := range checks {
+		c := checks[i]
+		if c.Paused || c.ID == "" || seen[c.ID] {
+			continue
+		}
+		seen[c.ID] = true
+		c.Default()
+		old := w.entries[c.ID]
+		if old != nil && same(&old.check, &c) {
+			continue
+		}
+		e := &entry{check: c}
+		e.probe, e.err = Compile(w.deps.Kinds, &c, w.env)
+		if e.err != nil {
+			w.log.Warn("check cannot run here", "check", c.Name, "err", e.err)
+		}
+		if old != nil {
+			w.remove(old)
+		}
+		w.entries[c.ID] = e
+		fresh = append(fresh, e)
+	}
+	for id, e := range w.entries {
+		if !seen[id] {
+			w.remove(e)
+			delete(w.entries, id)
+		}
+	}
+	prompt := w.updated && len(fresh) <= promptLimit
+	for _, e := range fresh {
+		e.next = nextRun(&e.check, now)
+		if soon := now.Add(time.Duration(hash(e.check.ID) % uint64(900*time.Millisecond))); prompt && e.next.After(soon) {
+			e.next = soon
+		}
+		w.queue.add(e)
+	}
+	w.updated = true
+	w.m.checks.Set(float64(len(w.entries)))
+	w.guard.forget(seen)
+	w.kick()
+}
+
+func (w *Worker) remove(e *entry) {
+	e.gone = true
+	w.queue.remove(e)
+}
+
+func (w *Worker) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// same reports whether a change of the record leaves its runs as they are.
+func same(a, b *model.Check) bool {
+	x, y := *a, *b
+	x.Revision, y.Revision = 0, 0
+	return reflect.DeepEqual(x, y)
+}
+
+func hash(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	x := h.Sum64()
+	// FNV leaves the upper bits of similar ids alike; finish the mixing.
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return x
+}
+
+// nextRun is the first instant after now at which c is due: the hash of its id
+// over its interval, counted from the epoch, so that every worker finds the
+// same instants.
+func nextRun(c *model.Check, now time.Time) time.Time {
+	iv := int64(c.Interval)
+	phase := int64(hash(c.ID) % uint64(iv))
+	wait := (phase - now.UnixNano()%iv + iv) % iv
+	if wait == 0 {
+		wait = iv
+	}
+	return now.Add(time.Duration(wait))
+}
+
+// Run starts the checks when they are due, until ctx ends and the last run has
+// returned.
+func (w *Worker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		wait := w.startDue(ctx, &wg)
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-w.wake:
+		}
+	}
+}
+
+// startDue starts what is due and returns the time until the next run.
+func (w *Worker) startDue(ctx context.Context, wg *sync.WaitGroup) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		e := w.queue.first()
+		if e == nil {
+			return time.Hour
+		}
+		now := time.Now()
+		late := now.Sub(e.next)
+		if late < 0 {
+			return -late
+		}
+		iv := e.check.Interval.D()
+		if n := e.next.Add(iv); late < iv/2 && n.Sub(nextRun(&e.check, now)).Abs() < time.Millisecond {
+			e.next = n
+		} else {
+			// The first run was early, the machine slept, or the clock was set.
+			e.next = nextRun(&e.check, now)
+			if e.next.Sub(now) < iv/10 {
+				e.next = e.next.Add(iv)
+			}
+		}
+		w.queue.fix(e)
+		if e.running {
+			w.m.skipped.WithLabelValues("overlap").Inc()
+			continue
+		}
+		select {
+		case w.slots <- struct{}{}:
+		default:
+			w.m.skipped.WithLabelValues("limit").Inc()
+			continue
+		}
+		e.running = true
+		j := job{ctx, e, late}
+		select {
+		case w.jobs <- j:
+		default:
+			wg.Go(func() { w.serve(ctx, j) })
+		}
+	}
+}
+
+// serve runs j, then waits for more: a warm stack is cheaper than a new one.
+func (w *Worker) serve(ctx context.Context, j job) {
+	for {
+		w.scheduled(j)
+		select {
+		case w.idle <- struct{}{}:
+		default:
+			return
+		}
+		select {
+		case j = <-w.jobs:
+			<-w.idle
+		case <-ctx.Done():
+			<-w.idle
+			return
+		}
+	}
+}
+
+func (w *Worker) scheduled(j job) {
+	w.m.lateness.Observe(j.late.Seconds())
+	r := w.run(j.ctx, j.e)
+	w.mu.Lock()
+	j.e.running = false
+	gone := j.e.gone
+	w.mu.Unlock()
+	<-w.slots
+	// A run that was broken off by our own end says nothing about the target.
+	if !gone && j.ctx.Err() == nil {
+		w.deps.Sink.Result(r)
+	}
+}
+
+// RunNow probes a check at once, beside its schedule, and returns the result
+// with Confirm set. The result is not handed to the Sink. An unknown id gives
+// model.ErrNotFound.
+func (w *Worker) RunNow(ctx context.Context, checkID string) (model.Result, error) {
+	w.mu.Lock()
+	e := w.entries[checkID]
+	w.mu.Unlock()
+	if e == nil {
+		return model.Result{}, fmt.Errorf("check %s on %s: %w", checkID, w.cfg.Node, model.ErrNotFound)
+	}
+	return w.onDemand(ctx, e)
+}
+
+// RunCheck probes a check that need not be on the worker's list, to confirm
+// what another region saw. Otherwise it is like RunNow.
+func (w *Worker) RunCheck(ctx context.Context, c model.Check) (model.Result, error) {
+	w.mu.Lock()
+	e := w.entries[c.ID]
+	w.mu.Unlock()
+	c.Default()
+	if e != nil && same(&e.check, &c) {
+		return w.onDemand(ctx, e)
+	}
+	return w.Test(ctx, c)
+}
+
+// Test probes a check that is not stored. Faults of the check are returned as
+// model.Invalid.
+func (w *Worker) Test(ctx context.Context, c model.Check) (model.Result, error) {
+	c.Default()
+	p, err := Compile(w.deps.Kinds, &c, w.env)
+	if err != nil {
+		return model.Result{}, err
+	}
+	return w.onDemand(ctx, &entry{check: c, probe: p})
+}
+
+func (w *Worker) onDemand(ctx context.Context, e *entry) (model.Result, error) {
+	select {
+	case w.manual <- struct{}{}:
+	case <-ctx.Done():
+		return model.Result{}, fmt.Errorf("wait for a free place to probe %s: %w", e.check.Name, ctx.Err())
+	}
+	defer func() { <-w.manual }()
+	r := w.run(ctx, e)
+	r.Confirm = true
+	if err := ctx.Err(); err != nil && !r.Success {
+		return r, fmt.Errorf("probe %s: %w", e.check.Name, err)
+	}
+	return r, nil
+}
