@@ -74,9 +74,7 @@ func decodeBlocks(out *config.Receiver, typ, field string, raw json.RawMessage, 
 	if !isList {
 		list = []any{v}
 	}
-	if len(list) == 0 {
-		inv.Add(field, "the list is empty")
-	}
+	// An empty list is a receiver that sends nothing: routes may end there.
 	if len(list) > maxPlaces {
 		inv.Add(field, "a receiver sends to %d places at most", maxPlaces)
 		return 0
