@@ -111,10 +111,7 @@ func (m *mailer) connect(ctx context.Context) (*smtp.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
-	// net/smtp knows no context: the deadline, or the end of ctx, breaks it off.
-	if d, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(d)
-	}
+	// net/smtp knows no context: its end breaks the connection off.
 	closing := &endable{Conn: conn}
 	closing.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	conn = closing
