@@ -388,3 +388,22 @@ prometheus_tsdb_retention_limit_bytes 1.073741824e+09
 	var inv model.Invalid
 	require.ErrorAs(t, s.ApplyRetention(time.Second, 0), &inv)
 }
+
+// times returns the instants at which any series of a name has a sample.
+func times(t testing.TB, s *store.Store, name string) map[int64]bool {
+	t.Helper()
+	q, err := s.Querier(0, math.MaxInt64)
+	require.NoError(t, err)
+	defer q.Close()
+	out := make(map[int64]bool)
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", name))
+	for set.Next() {
+		it := set.At().Iterator(nil)
+		for it.Next() != chunkenc.ValNone {
+			out[it.AtT()] = true
+		}
+		require.NoError(t, it.Err())
+	}
+	require.NoError(t, set.Err())
+	return out
+}
