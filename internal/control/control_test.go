@@ -159,7 +159,7 @@ func TestTransactionIsWholeOrNothing(t *testing.T) {
 	want := []model.KV{{Key: "p/b", Value: []byte("2"), Revision: rev}, {Key: "p/c", Value: []byte("3"), Revision: rev}}
 	require.Empty(t, cmp.Diff(want, kvs))
 
-	_, err = c.Txn(ctx, nil, make([]model.KVOp, 200))
+	_, err = c.Txn(ctx, nil, make([]model.KVOp, 2000))
 	require.Error(t, err)
 	_, err = c.Put(ctx, "big", make([]byte, 2<<20), model.KVAny)
 	require.ErrorIs(t, err, model.ErrTooLarge)

@@ -13,7 +13,7 @@ import (
 )
 
 // maxOps is the largest number of conditions, and of operations, of one transaction.
-const maxOps = 128
+const maxOps = 1024
 
 // engine is one run of etcd.
 type engine struct {

@@ -98,8 +98,8 @@ func expected(key string, rev int64) []Cond {
 // Txn carries out all operations or none: when all conditions hold. A
 // condition that does not gives a *model.KVCondError (model.ErrConflict or
 // model.ErrRevision). After model.ErrUnavailable the write may have happened
-// or may yet happen; repeating it with conditions is safe. At most 128
-// conditions and 128 operations, 1.5 MB together.
+// or may yet happen; repeating it with conditions is safe. At most 1024
+// conditions and as many operations, 1.5 MB together.
 func (c *Control) Txn(ctx context.Context, conds []Cond, ops []Op) (rev int64, err error) {
 	start := time.Now()
 	defer func() { c.met.wrote(time.Since(start), err) }()
