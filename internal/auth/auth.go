@@ -19,9 +19,6 @@ import (
 	"panoptes/internal/model"
 )
 
-// CookieName is the cookie that carries a session's token.
-const CookieName = "panoptes_session"
-
 // Catalog is what auth needs of the records. Specs arrive with clear secrets.
 type Catalog interface {
 	Get(kind, idOrName string) (model.Record, error)
@@ -146,7 +143,7 @@ func (a *Auth) Authenticate(r *http.Request, address string) (*model.Identity, e
 	if h := r.Header.Get("Authorization"); h != "" {
 		return a.authorization(r.Context(), h, address, r)
 	}
-	c, err := r.Cookie(CookieName)
+	c, err := r.Cookie(model.SessionCookie)
 	if err != nil {
 		return nil, nil
 	}

@@ -2,6 +2,9 @@ package model
 
 import "time"
 
+// SessionCookie is the name of the cookie that carries a session's token.
+const SessionCookie = "panoptes_session"
+
 // Identity is who sent a request, after authentication.
 type Identity struct {
 	UserID      string // id of the record user; empty for a key
