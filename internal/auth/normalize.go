@@ -13,7 +13,7 @@ import (
 
 // HiddenUser and HiddenKey are the fields of the records that are never shown.
 var (
-	HiddenUser = []string{"password", "password_hash", "totp_secret", "epoch"}
+	HiddenUser = []string{"password_hash", "totp_secret"}
 	HiddenKey  = []string{"hash"}
 )
 
@@ -61,8 +61,13 @@ func NormalizeUser(spec, old json.RawMessage) (json.RawMessage, error) {
 			inv.Add("totp_secret", "must be a secret in base32 with at least 16 characters")
 		}
 	}
-	base := max(u.Epoch, was.Epoch)
-	changed := len(old) > 0 && (u.Role != was.Role || u.Disabled != was.Disabled || u.TOTPSecret != was.TOTPSecret)
+	// The epoch is ours to count; a spec brings one only when it is read again
+	// without the record it belongs to.
+	base := was.Epoch
+	if len(old) == 0 {
+		base = max(u.Epoch, 0)
+	}
+	changed := len(old) > 0 && (u.Role != was.Role || u.Disabled != was.Disabled || u.TOTPSecret != was.TOTPSecret || u.PasswordHash != was.PasswordHash)
 	if pw := u.Password.Reveal(); pw != "" && pw != model.Redacted {
 		inv.AddErr("", CheckPassword(pw))
 		if len(inv) > 0 {
@@ -74,8 +79,6 @@ func NormalizeUser(spec, old json.RawMessage) (json.RawMessage, error) {
 			u.PasswordHash = model.Secret(HashPassword(pw))
 			changed = true
 		}
-	} else if u.PasswordHash != was.PasswordHash {
-		changed = true
 	}
 	u.Password = ""
 	if u.PasswordHash == "" {

@@ -14,10 +14,10 @@ import (
 	"panoptes/internal/model"
 )
 
-// The cost of a password: Argon2id over 32 MiB, two passes, one lane – about
+// The cost of a password: Argon2id over 19 MiB, two passes, one lane – about
 // 50 ms on a small server.
 const (
-	argonMemory  = 32 * 1024 // KiB
+	argonMemory  = 19 * 1024 // KiB
 	argonTime    = 2
 	argonThreads = 1
 	argonKeyLen  = 32
@@ -97,7 +97,7 @@ func parsePHC(s string) (phc, error) {
 
 // nobody is verified against when there is no such user, so that the answer
 // takes as long as for a real one.
-const nobody = "$argon2id$v=19$m=32768,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+const nobody = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 // verify is VerifyPassword with a bound on how many run at once.
 func (a *Auth) verify(ctx context.Context, phc, password string) (bool, error) {
