@@ -290,6 +290,7 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 	ctx := t.Context()
 	_, err := servers[0].Create(ctx, "", "site", j(`{"name":"n","target":"x","every":1}`))
 	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, err := servers[1].Get("site", "n"); return err == nil }, 5*time.Second, time.Millisecond)
 	const writers, each = 6, 10
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -304,7 +305,8 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 				for {
 					rec, err := s.Get("site", "n")
 					if err != nil {
-						continue // the other server has not seen it yet
+						t.Error(err)
+						return
 					}
 					var v site
 					_ = json.Unmarshal(rec.Spec, &v)

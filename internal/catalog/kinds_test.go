@@ -131,3 +131,9 @@ func kinds() []catalog.Kind {
 		},
 	}
 }
+
+func targetOf(r model.Record) string {
+	var s site
+	_ = json.Unmarshal(r.Spec, &s)
+	return s.Target
+}
