@@ -1,0 +1,143 @@
+// Package ingest takes samples from strangers: remote write 1 and 2 and OTLP.
+// Remote write 1 has a path of its own that finds a known series by the bytes
+// of its labels; the other two go through Prometheus' handlers. Everything is
+// bounded before it is decoded.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/storage/remote"
+
+	"panoptes/internal/model"
+)
+
+// Config bounds what a request may cost. Zero values mean the default.
+type Config struct {
+	MaxBody            int           // bytes of a request as sent; default 8 MiB
+	MaxDecoded         int           // bytes after decompression; default 32 MiB
+	MaxRatio           int           // decompressed bytes per byte sent; default 100
+	MaxInFlight        int64         // bytes of all requests being read and stored; default 256 MiB
+	MaxLabels          int           // labels of a series, the name included; default 64
+	MaxLabelName       int           // bytes; default 200
+	MaxLabelValue      int           // bytes; default 2,048
+	MaxSeriesPerSource int           // series that one source may have active; default 50,000
+	MaxKnownSeries     int           // series remembered between requests, for all sources; default 1 million
+	ActiveWindow       time.Duration // a series not written for one to two of these is no longer active; default 30 min
+	MaxAhead           time.Duration // how far a sample's time may lie in the future; default 10 min
+}
+
+func (c *Config) setDefaults() {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&c.MaxBody, 8 << 20}, {&c.MaxDecoded, 32 << 20}, {&c.MaxRatio, 100}, {&c.MaxLabels, 64}, {&c.MaxLabelName, 200},
+		{&c.MaxLabelValue, 2048}, {&c.MaxSeriesPerSource, 50_000}, {&c.MaxKnownSeries, 1_000_000},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 256 << 20
+	}
+	if c.ActiveWindow == 0 {
+		c.ActiveWindow = 30 * time.Minute
+	}
+	if c.MaxAhead == 0 {
+		c.MaxAhead = 10 * time.Minute
+	}
+}
+
+func (c *Config) validate() error {
+	var inv model.Invalid
+	for name, v := range map[string]int64{
+		"max_body": int64(c.MaxBody), "max_decoded": int64(c.MaxDecoded), "max_ratio": int64(c.MaxRatio), "max_in_flight": c.MaxInFlight,
+		"max_labels": int64(c.MaxLabels), "max_label_name": int64(c.MaxLabelName), "max_label_value": int64(c.MaxLabelValue),
+		"max_series_per_source": int64(c.MaxSeriesPerSource), "max_known_series": int64(c.MaxKnownSeries),
+		"active_window": int64(c.ActiveWindow), "max_ahead": int64(c.MaxAhead),
+	} {
+		if v < 0 {
+			inv.Add(name, "must not be negative; leave it out for the default")
+		}
+	}
+	return inv.Err()
+}
+
+// Deps are the collaborators of an Ingest. All but Appendable may be nil.
+type Deps struct {
+	// Appendable stores the samples; its Commit returns when they are safe.
+	// Errors that wrap model.ErrNoSpace are answered with 507, ErrUnavailable
+	// with 503. A reference it hands out must never come to mean another series.
+	Appendable storage.Appendable
+	Source     func(context.Context) string // who writes, for the limit per source; nil = all are one
+	Registerer prometheus.Registerer        // must be the ingest's own, wrapped or not
+	Logger     *slog.Logger
+}
+
+// Ingest answers the write endpoints.
+type Ingest struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	known   *cache
+	budget  *budget
+	sources *sources
+	writers writerPool
+	buffers bufferPool
+	v2      http.Handler
+	otlp    http.Handler
+}
+
+// New makes an Ingest.
+func New(cfg Config, deps Deps) (*Ingest, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("ingest limits: %w", err)
+	}
+	if deps.Appendable == nil {
+		return nil, errors.New("ingest: nothing given to store samples in")
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Source == nil {
+		deps.Source = func(context.Context) string { return "" }
+	}
+	g := &Ingest{
+		cfg: cfg, deps: deps, log: deps.Logger,
+		known:   newCache(cfg.MaxKnownSeries, cfg.ActiveWindow),
+		budget:  &budget{max: cfg.MaxInFlight},
+		sources: &sources{byName: map[string]*source{}},
+	}
+	g.metrics = newMetrics(deps.Registerer, g.known, g.budget)
+	// The handlers' own log lines tell each client's fault as an error; those
+	// go to the client and into the counters instead.
+	quiet := slog.New(slog.DiscardHandler)
+	guarded := &guard{g: g}
+	g.v2 = remote.NewWriteHandler(quiet, deps.Registerer, guarded, remoteapi.MessageTypes{remoteapi.WriteV2MessageType}, false, false, false)
+	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, otlpConfig, remote.OTLPOptions{LookbackDelta: 5 * time.Minute})
+	return g, nil
+}
+
+func otlpConfig() config.Config { return config.DefaultConfig }
+
+// Handler serves POST /api/v1/write and POST /api/v1/otlp/v1/metrics. Who may
+// write is checked in front of it: nothing is read before.
+func (g *Ingest) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v1/write", g.serveWrite)
+	mux.HandleFunc("POST /api/v1/otlp/v1/metrics", g.serveOTLP)
+	return mux
+}

@@ -1,0 +1,151 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"panoptes/internal/model"
+)
+
+// refusal says why one series or sample is not stored. It passes for
+// storage.ErrOutOfBounds towards the library's handlers, which answer that
+// with 400 and go on with the rest.
+type refusal struct {
+	reason string // value of the counter's label
+	limit  bool   // a limit rather than a fault: 422
+	msg    string
+}
+
+func (r *refusal) Error() string { return r.msg }
+
+// Is makes the kinds recognisable with errors.Is.
+func (r *refusal) Is(target error) bool {
+	return target == storage.ErrOutOfBounds || r.limit && target == model.ErrLimit
+}
+
+func invalid(reason, format string, args ...any) *refusal {
+	return &refusal{reason: reason, msg: fmt.Sprintf(format, args...)}
+}
+
+func limit(reason, format string, args ...any) *refusal {
+	return &refusal{reason: reason, limit: true, msg: fmt.Sprintf(format, args...)}
+}
+
+// parseLabels decodes the labels of a series at first sight, sorts them, leaves
+// out empty ones, and says what is wrong with them.
+func (g *Ingest) parseLabels(raw []byte, b *labels.ScratchBuilder) (labels.Labels, error) {
+	b.Reset()
+	n, sorted, empty := 0, true, false
+	var last []byte
+	for i := 0; i < len(raw); {
+		content, next := block(raw, i+1)
+		if next < 0 {
+			return labels.EmptyLabels(), errTruncated
+		}
+		name, value, err := decodeLabel(content)
+		if err != nil {
+			return labels.EmptyLabels(), err
+		}
+		i = next
+		if n++; n > g.cfg.MaxLabels {
+			return labels.EmptyLabels(), limit("label_count", "a series has more than %d labels", g.cfg.MaxLabels)
+		}
+		if err := g.checkLabel(name, value); err != nil {
+			return labels.EmptyLabels(), err
+		}
+		empty = empty || len(value) == 0
+		sorted = sorted && (last == nil || bytes.Compare(last, name) < 0)
+		last = name
+		b.Add(string(name), string(value))
+	}
+	if !sorted {
+		b.Sort()
+	}
+	ls := b.Labels()
+	if name, dup := ls.HasDuplicateLabelNames(); dup {
+		return ls, invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
+	}
+	if ls.Get(labels.MetricName) == "" {
+		return ls, invalid("label_no_name", "series %s: the label __name__ is missing", brief(ls))
+	}
+	if empty { // the same as absent
+		ls = ls.WithoutEmpty()
+	}
+	return ls, nil
+}
+
+func (g *Ingest) checkLabel(name, value []byte) error {
+	switch {
+	case len(name) == 0:
+		return invalid("label_empty_name", "a label without a name has the value %.100q", value)
+	case len(name) > g.cfg.MaxLabelName:
+		return limit("label_name_length", "label name %.100q… has %d bytes, %d are allowed", name, len(name), g.cfg.MaxLabelName)
+	case len(value) > g.cfg.MaxLabelValue:
+		return limit("label_value_length", "the value of label %.100q has %d bytes, %d are allowed", name, len(value), g.cfg.MaxLabelValue)
+	case !utf8.Valid(name):
+		return invalid("label_utf8", "label name %.100q is not UTF-8", name)
+	case !utf8.Valid(value):
+		return invalid("label_utf8", "the value %.100q of label %.100q is not UTF-8", value, name)
+	}
+	return nil
+}
+
+// checkLabels does the same for labels that a handler has decoded.
+func (g *Ingest) checkLabels(ls labels.Labels) error {
+	if n := ls.Len(); n > g.cfg.MaxLabels {
+		return limit("label_count", "a series has %d labels, %d are allowed", n, g.cfg.MaxLabels)
+	}
+	if err := ls.Validate(func(l labels.Label) error { return g.checkLabel([]byte(l.Name), []byte(l.Value)) }); err != nil {
+		return err
+	}
+	if name, dup := ls.HasDuplicateLabelNames(); dup {
+		return invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
+	}
+	if ls.Get(labels.MetricName) == "" {
+		return invalid("label_no_name", "series %s: the label __name__ is missing", brief(ls))
+	}
+	return nil
+}
+
+// admit counts a new series for its source and remembers it.
+func (g *Ingest) admit(hash uint64, key []byte, ls labels.Labels, src *source) (*entry, error) {
+	g.known.rotate(hash, time.Now())
+	if !src.take(g.cfg.MaxSeriesPerSource) {
+		return nil, limit("series_per_source", "series %s: this source has %d active series already, the limit", brief(ls), g.cfg.MaxSeriesPerSource)
+	}
+	return g.known.add(hash, &entry{key: string(key), labels: ls, owner: src}), nil
+}
+
+// brief prints labels for people, cut to a sensible length.
+func brief(ls labels.Labels) string {
+	s := ls.String()
+	if len(s) > 300 {
+		s = s[:300] + "…"
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+// sampleReason names why the storage refused a sample; "" means that it is not
+// the sample's fault.
+func sampleReason(err error) string {
+	var h histogram.Error
+	switch {
+	case errors.Is(err, storage.ErrTooOldSample):
+		return "too_old"
+	case errors.Is(err, storage.ErrOutOfOrderSample):
+		return "out_of_order"
+	case errors.Is(err, storage.ErrOutOfBounds):
+		return "out_of_bounds"
+	case errors.As(err, &h):
+		return "histogram"
+	}
+	return ""
+}

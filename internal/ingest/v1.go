@@ -1,0 +1,356 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage"
+)
+
+// writer stores one remote write 1 request.
+type writer struct {
+	g       *Ingest
+	app     storage.Appender
+	src     *source
+	maxT    int64 // milliseconds; later samples are refused
+	builder labels.ScratchBuilder
+
+	samples, histograms, exemplars, duplicates int
+	skipped                                    int   // series that were left out
+	firstSkip                                  error // why the first of them was
+}
+
+type writerPool struct{ pool sync.Pool }
+
+func (p *writerPool) get() *writer {
+	if w, ok := p.pool.Get().(*writer); ok {
+		return w
+	}
+	return &writer{builder: labels.NewScratchBuilder(16)}
+}
+
+func (p *writerPool) put(w *writer) {
+	*w = writer{builder: w.builder}
+	p.pool.Put(w)
+}
+
+// storeV1 stores a decompressed request. Bad labels cost their series only, as
+// with Prometheus, and are reported; a sample that the storage refuses takes
+// the whole request with it. The strings it keeps are copies.
+func (g *Ingest) storeV1(ctx context.Context, body []byte, src *source) (err error) {
+	w := g.writers.get()
+	defer g.writers.put(w)
+	w.g, w.src = g, src
+	w.maxT = time.Now().Add(g.cfg.MaxAhead).UnixMilli()
+	w.app = g.deps.Appendable.Appender(ctx)
+	if err := w.request(body); err != nil {
+		return errors.Join(err, w.app.Rollback())
+	}
+	if err := w.app.Commit(); err != nil {
+		return fmt.Errorf("store samples: %w", err)
+	}
+	g.metrics.stored(protoV1, w.samples, w.histograms, w.exemplars, w.duplicates)
+	if w.skipped > 0 {
+		return &partial{skipped: w.skipped, first: w.firstSkip}
+	}
+	return nil
+}
+
+// partial reports series that were left out while the rest is stored.
+type partial struct {
+	skipped int
+	first   error
+}
+
+func (p *partial) Error() string {
+	if p.skipped == 1 {
+		return "one series was not stored, the rest was: " + p.first.Error()
+	}
+	return fmt.Sprintf("%d series were not stored, the rest was; the first: %s", p.skipped, p.first)
+}
+
+func (p *partial) Unwrap() error { return p.first }
+
+func malformed(err error) error {
+	return invalid("protobuf", "the body is not a remote write 1 message: %s", err)
+}
+
+func (w *writer) request(b []byte) error {
+	for i := 0; i < len(b); {
+		tag, next := uvarint(b, i)
+		if next < 0 {
+			return malformed(errTruncated)
+		}
+		switch tag {
+		case tagTimeSeries:
+			ts, end := block(b, next)
+			if end < 0 {
+				return malformed(errTruncated)
+			}
+			if err := w.series(ts); err != nil {
+				return err
+			}
+			i = end
+		case tagMetadata:
+			// Types and help texts come apart from any series; the storage has
+			// no place for them.
+			m, end := block(b, next)
+			if end < 0 {
+				return malformed(errTruncated)
+			}
+			var meta prompb.MetricMetadata
+			if err := meta.Unmarshal(m); err != nil {
+				return malformed(err)
+			}
+			i = end
+		default:
+			var err error
+			if tag>>3 == 2 { // reserved: something that an old sender may use
+				next, err = skip(b, next, tag)
+			} else {
+				next, err = unknown(b, next, tag, 3)
+			}
+			if err != nil {
+				return malformed(err)
+			}
+			i = next
+		}
+	}
+	return nil
+}
+
+func (w *writer) series(ts []byte) error {
+	key, rest, err := splitLabels(ts)
+	if err != nil {
+		return malformed(err)
+	}
+	e, hash := w.g.known.get(key)
+	if e == nil {
+		if e, err = w.meet(hash, key, ts, rest); e == nil {
+			return err
+		}
+	}
+	ref := e.seriesRef()
+	for i := 0; i < len(rest); {
+		if rest[i] != tagSample {
+			if i, err = w.other(e, rest, i); err != nil {
+				return err
+			}
+			continue
+		}
+		b, next := block(rest, i+1)
+		if next < 0 {
+			return malformed(errTruncated)
+		}
+		t, v, err := decodeSample(b)
+		if err != nil {
+			return malformed(err)
+		}
+		i = next
+		if t > w.maxT {
+			return w.ahead(e.labels, t)
+		}
+		got, err := w.app.Append(ref, e.labels, t, v)
+		if err != nil {
+			if err = w.refused(e.labels, t, err); err != nil {
+				return err
+			}
+			continue
+		}
+		w.samples++
+		if got != ref {
+			e.learn(ref, got)
+			ref = got
+		}
+	}
+	return nil
+}
+
+// meet checks a series at first sight. Without an entry and without an error
+// the series has been dealt with.
+func (w *writer) meet(hash uint64, key, ts, rest []byte) (*entry, error) {
+	whole, err := onlyData(rest)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if !whole {
+		key = gatherLabels(ts)
+	}
+	ls, err := w.g.parseLabels(key, &w.builder)
+	if err == nil {
+		if !whole {
+			return &entry{labels: ls, owner: w.src}, nil
+		}
+		var e *entry
+		if e, err = w.g.admit(hash, key, ls, w.src); err == nil {
+			return e, nil
+		}
+	}
+	var r *refusal
+	if !errors.As(err, &r) {
+		return nil, malformed(err)
+	}
+	w.g.metrics.refused.WithLabelValues(r.reason).Inc()
+	if w.skipped++; w.firstSkip == nil {
+		w.firstSkip = err
+	}
+	return nil, nil
+}
+
+// onlyData walks what follows the labels: true when there are no more labels.
+func onlyData(rest []byte) (bool, error) {
+	whole := true
+	for i := 0; i < len(rest); {
+		tag, next := uvarint(rest, i)
+		if next < 0 {
+			return false, errTruncated
+		}
+		whole = whole && tag != tagLabel
+		var err error
+		if i, err = skip(rest, next, tag); err != nil {
+			return false, err
+		}
+	}
+	return whole, nil
+}
+
+// gatherLabels copies the labels of a well-formed series that are scattered
+// over it.
+func gatherLabels(ts []byte) []byte {
+	var out []byte
+	for i := 0; i < len(ts); {
+		tag, next := uvarint(ts, i)
+		end, err := skip(ts, next, tag)
+		if err != nil {
+			return out
+		}
+		if tag == tagLabel {
+			out = append(append(out, tagLabel), ts[next:end]...)
+		}
+		i = end
+	}
+	return out
+}
+
+// other handles a field of a series that is not a sample.
+func (w *writer) other(e *entry, rest []byte, i int) (next int, err error) {
+	tag, i := uvarint(rest, i)
+	if i < 0 {
+		return 0, malformed(errTruncated)
+	}
+	switch tag {
+	case tagExemplar, tagHistogram:
+		b, end := block(rest, i)
+		if end < 0 {
+			return 0, malformed(errTruncated)
+		}
+		if tag == tagExemplar {
+			return end, w.exemplar(e, b)
+		}
+		return end, w.histogram(e, b)
+	case tagLabel: // meet has gathered them
+		next, err = skip(rest, i, tag)
+	default:
+		next, err = unknown(rest, i, tag, 4)
+	}
+	if err != nil {
+		return 0, malformed(err)
+	}
+	return next, nil
+}
+
+// exemplar stores an exemplar. One that the storage does not want is counted
+// and does not fail the request, as with Prometheus.
+func (w *writer) exemplar(e *entry, b []byte) error {
+	var p prompb.Exemplar
+	if err := p.Unmarshal(b); err != nil {
+		return malformed(err)
+	}
+	var x exemplar.Exemplar
+	if len(p.Labels) <= w.g.cfg.MaxLabels {
+		x = p.ToExemplar(&w.builder, nil)
+	}
+	if len(p.Labels) > w.g.cfg.MaxLabels || x.Ts > w.maxT || w.g.checkExemplar(x.Labels) != nil {
+		w.g.metrics.refused.WithLabelValues("exemplar").Inc()
+		return nil
+	}
+	ref := e.seriesRef()
+	got, err := w.app.AppendExemplar(ref, e.labels, x)
+	if err != nil {
+		w.g.metrics.refused.WithLabelValues("exemplar").Inc()
+		return nil
+	}
+	e.learn(ref, got)
+	w.exemplars++
+	return nil
+}
+
+func (g *Ingest) checkExemplar(ls labels.Labels) error {
+	return ls.Validate(func(l labels.Label) error { return g.checkLabel([]byte(l.Name), []byte(l.Value)) })
+}
+
+// histogram stores a native histogram.
+func (w *writer) histogram(e *entry, b []byte) error {
+	var p prompb.Histogram
+	if err := p.Unmarshal(b); err != nil {
+		return malformed(err)
+	}
+	if p.Timestamp > w.maxT {
+		return w.ahead(e.labels, p.Timestamp)
+	}
+	h, fh, err := native(&p)
+	if err != nil {
+		return w.refused(e.labels, p.Timestamp, err)
+	}
+	ref := e.seriesRef()
+	got, err := w.app.AppendHistogram(ref, e.labels, p.Timestamp, h, fh)
+	if err != nil {
+		return w.refused(e.labels, p.Timestamp, err)
+	}
+	e.learn(ref, got)
+	w.histograms++
+	return nil
+}
+
+// native converts a histogram and brings a resolution that is finer than what
+// can be stored down to it.
+func native(p *prompb.Histogram) (h *histogram.Histogram, fh *histogram.FloatHistogram, err error) {
+	if p.IsFloatHistogram() {
+		fh = p.ToFloatHistogram()
+		if histogram.IsExponentialSchemaReserved(fh.Schema) && fh.Schema > histogram.ExponentialSchemaMax {
+			err = fh.ReduceResolution(histogram.ExponentialSchemaMax)
+		}
+		return nil, fh, err
+	}
+	h = p.ToIntHistogram()
+	if histogram.IsExponentialSchemaReserved(h.Schema) && h.Schema > histogram.ExponentialSchemaMax {
+		err = h.ReduceResolution(histogram.ExponentialSchemaMax)
+	}
+	return h, nil, err
+}
+
+func (w *writer) ahead(ls labels.Labels, t int64) error {
+	return invalid("future", "series %s, sample at %s: more than %s ahead of this server's clock", brief(ls), stamp(t), w.g.cfg.MaxAhead)
+}
+
+// refused explains an error of the storage; nil for a duplicate, which is as
+// good as stored.
+func (w *writer) refused(ls labels.Labels, t int64, err error) error {
+	if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
+		w.duplicates++
+		return nil
+	}
+	if reason := sampleReason(err); reason != "" {
+		return invalid(reason, "series %s, sample at %s: %s", brief(ls), stamp(t), err)
+	}
+	return fmt.Errorf("series %s, sample at %s: %w", brief(ls), stamp(t), err)
+}
+
+func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
