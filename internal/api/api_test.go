@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -257,3 +258,5 @@ func TestSilences(t *testing.T) {
 	b.want(200, &list, b.call("viewer", "GET", "/v1/alerts?q=severity%3D~crit.*", nil))
 	require.Len(t, list.Items, 1)
 }
+
+func nopLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

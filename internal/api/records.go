@@ -132,6 +132,9 @@ func (a *API) created(r *http.Request, res resource, spec json.RawMessage, more 
 	if err != nil {
 		return nil, err
 	}
+	if more == nil {
+		more = a.stateOf(rec)
+	}
 	rep, err := a.withRecord(rec, more)
 	if err != nil {
 		return nil, err

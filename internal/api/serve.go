@@ -154,19 +154,11 @@ func (a *API) authorize(rt *route, r *http.Request) (*http.Request, error) {
 
 // answer calls a handler and writes what it returns.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, rt *route) {
-	limit := rt.limit
-	if limit == 0 {
-		limit = objectLimit
-	}
-	if r.Body != nil && r.Body != http.NoBody {
-		// The error is that of a writer without deadlines, as in tests.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+	if err := takeBody(w, r, rt.limit); err != nil {
+		a.fail(w, r, err)
+		return
 	}
 	v, err := rt.handle(r)
-	if r.Body != nil && r.Body != http.NoBody {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -192,6 +184,32 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, rt *route) {
 		return
 	}
 	writeJSON(w, r, status, v)
+}
+
+// takeBody reads the body, within limits of size and time, before the handler
+// runs: a deadline on reading must be over by then, or it would end handlers
+// that take longer.
+func takeBody(w http.ResponseWriter, r *http.Request, limit int64) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	if limit == 0 {
+		limit = objectLimit
+	}
+	rc := http.NewResponseController(w)
+	// A writer without deadlines, as in tests, cannot be slow either.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		if errors.As(err, &tooBig) {
+			return err
+		}
+		return invalid("", "the body could not be read to its end")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
 }
 
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
@@ -253,18 +271,8 @@ func decode(r *http.Request, v any) error {
 	return model.DecodeStrict(b, v)
 }
 
-// body reads the whole body, which serve has limited.
-func body(r *http.Request) ([]byte, error) {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		var tooBig *http.MaxBytesError
-		if errors.As(err, &tooBig) {
-			return nil, err
-		}
-		return nil, invalid("", "the body could not be read to its end")
-	}
-	return b, nil
-}
+// body returns the whole body, which serve has limited.
+func body(r *http.Request) ([]byte, error) { return io.ReadAll(r.Body) }
 
 // statusWriter remembers the status for the metrics.
 type statusWriter struct {

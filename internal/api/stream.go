@@ -175,6 +175,9 @@ const streamWrite = 10 * time.Second
 // stream answers server-sent events until the client leaves, the session ends
 // or the server stops.
 func (a *API) stream(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		return
+	}
 	actor := who(r).Actor()
 	if !a.hub.join(actor) {
 		a.fail(w, r, &limited{fmt.Sprintf("more than %d streams at once", streamsPerUser), 30 * time.Second})
@@ -200,6 +203,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s.event(0, "reload", []byte("{}"))
 	}
+	defer func() { _ = s.rc.SetWriteDeadline(time.Time{}) }()
 	tick := time.NewTicker(a.cfg.KeepAlive)
 	defer tick.Stop()
 	for s.flush() == nil {
