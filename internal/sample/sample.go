@@ -17,6 +17,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -51,11 +53,12 @@ type Targets struct {
 	ca                     []byte
 }
 
-// New binds the ports from base on (0: any free ones); nothing is served before Run.
-func New(base int, log *slog.Logger) (*Targets, error) {
+// New binds the ports from base on (0: any free ones); nothing is served before
+// Run. The certificate is kept in dir, so that records that name it stay right.
+func New(base int, dir string, log *slog.Logger) (*Targets, error) {
 	t := &Targets{log: log, inbox: &inbox{}}
 	var err error
-	if t.cert, t.ca, err = selfSigned(); err != nil {
+	if t.cert, t.ca, err = certificate(filepath.Join(dir, "sample-certificate.pem")); err != nil {
 		return nil, fmt.Errorf("make the sample certificate: %w", err)
 	}
 	addr := func(i int) string {
@@ -247,26 +250,53 @@ func (t *Targets) handler() http.Handler {
 	return http.MaxBytesHandler(mux, 1<<20)
 }
 
-// selfSigned makes a certificate for localhost that is its own root.
-func selfSigned() (tls.Certificate, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// certificate reads certificate and key from a file, or makes them when there
+// are none or they have run out.
+func certificate(path string) (tls.Certificate, []byte, error) {
+	if data, err := os.ReadFile(path); err == nil {
+		if cert, err := tls.X509KeyPair(data, data); err == nil && time.Until(cert.Leaf.NotAfter) > 30*24*time.Hour {
+			return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), nil
+		}
+	}
+	data, err := selfSigned()
 	if err != nil {
 		return tls.Certificate{}, nil, err
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	cert, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), nil
+}
+
+// selfSigned makes a certificate for localhost that is its own root, and its
+// key, as PEM.
+func selfSigned() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
 	}
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
-		return tls.Certificate{}, nil, err
+		return nil, err
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "sample.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(60 * 24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		DNSNames: []string{"localhost", "sample.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
-		return tls.Certificate{}, nil, err
+		return nil, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...), nil
 }
