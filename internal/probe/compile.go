@@ -126,11 +126,8 @@ func Host(h string) error {
 func SecretPaths(k Kind) []string {
 	var out []string
 	for _, f := range k.Schema() {
-		switch {
-		case f.Type == "secret":
+		if f.Type == "secret" {
 			out = append(out, k.Name()+"."+f.Name)
-		case f.Secret:
-			out = append(out, k.Name()+"."+f.Name+".*")
 		}
 	}
 	return out

@@ -66,16 +66,32 @@ type Env struct {
 	Resolver *net.Resolver
 	// Now is the wall clock.
 	Now func() time.Time
+	// Heartbeats knows the pings that came in; nil where none do.
+	Heartbeats Heartbeats
 }
 
-// Field describes one field of a kind's block.
+// Heartbeat is one ping of a push check.
+type Heartbeat struct {
+	At       time.Time     `json:"at"`
+	Status   string        `json:"status"` // up, down or start
+	Message  string        `json:"message,omitempty"`
+	Started  time.Time     `json:"started,omitzero"` // the "start" that belongs to it
+	Duration time.Duration `json:"duration,omitempty"`
+}
+
+// Heartbeats gives the last ping of a token.
+type Heartbeats interface {
+	Last(token string) (Heartbeat, bool)
+}
+
+// Field describes one field of a kind's block. A name with "*" stands for the
+// entries of a map or list; it is there for redaction and has no input of its own.
 type Field struct {
 	Name     string            `json:"name"`               // "expect_status", dotted for nested ones: "basic_auth.password"
 	Type     string            `json:"type"`               // string, text, int, float, bool, duration, enum, list, map, secret, object
 	Default  string            `json:"default,omitempty"`  // as it would be written
 	Enum     []string          `json:"enum,omitempty"`     // allowed values
 	Advanced bool              `json:"advanced,omitempty"` // shown under "advanced"
-	Secret   bool              `json:"secret,omitempty"`   // a map or list whose values are secret
 	Label    map[string]string `json:"label"`              // en, zh-CN
 	Help     map[string]string `json:"help,omitempty"`     // en, zh-CN
 }

@@ -132,10 +132,10 @@ func Parse(line string) (*Condition, error) {
 	return c, nil
 }
 
-// UsesBody reports whether any condition looks at the body.
-func UsesBody(cs []*Condition) bool {
+// Uses reports whether any condition looks at a placeholder, for example BODY.
+func Uses(cs []*Condition, placeholder string) bool {
 	for _, c := range cs {
-		if c.left.name == "BODY" || c.right.name == "BODY" {
+		if c.left.name == placeholder || c.right.name == placeholder {
 			return true
 		}
 	}

@@ -1,0 +1,165 @@
+package push
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"panoptes/internal/model"
+	"panoptes/internal/probe"
+)
+
+// The states that a ping reports.
+const (
+	StatusUp    = "up"
+	StatusDown  = "down"
+	StatusStart = "start"
+)
+
+// Receiver takes pings in and remembers the last of each token. It knows the
+// tokens of the current checks only.
+type Receiver struct {
+	notify func(checkID string, h probe.Heartbeat)
+
+	mu   sync.RWMutex // guards byID and byK
+	byID map[string]key
+	byK  map[key]*heartbeat
+}
+
+// key is the hash of a token: looking it up takes the same time whether the
+// token is nearly right or not.
+type key [sha256.Size]byte
+
+type heartbeat struct {
+	check string
+	last  probe.Heartbeat
+	any   bool
+}
+
+// NewReceiver makes a receiver without tokens.
+func NewReceiver() *Receiver {
+	return &Receiver{byID: map[string]key{}, byK: map[key]*heartbeat{}}
+}
+
+// OnPing sets a function that is called with each ping that was accepted here,
+// to hand it to other servers. It must not block. Call it before the first Ping.
+func (r *Receiver) OnPing(f func(checkID string, h probe.Heartbeat)) { r.notify = f }
+
+// Update replaces the list of checks; pings of those that stay are kept.
+func (r *Receiver) Update(checks []model.Check) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	byID, byK := map[string]key{}, map[key]*heartbeat{}
+	for i := range checks {
+		t := TokenOf(&checks[i])
+		if t == "" {
+			continue
+		}
+		k := key(sha256.Sum256([]byte(t)))
+		h := &heartbeat{check: checks[i].ID}
+		if old, ok := r.byID[h.check]; ok {
+			if o := r.byK[old]; o.check == h.check {
+				h.last, h.any = o.last, o.any
+			}
+		}
+		byID[h.check], byK[k] = k, h
+	}
+	r.byID, r.byK = byID, byK
+}
+
+// Ping takes a ping of a token. Status is up, down, start, an exit code, or
+// empty for up. An unknown token gives model.ErrNotFound at the same cost as
+// a known one.
+func (r *Receiver) Ping(token, status, msg string) error {
+	if len(token) > 64 {
+		token = token[:65]
+	}
+	k := key(sha256.Sum256([]byte(token)))
+	s, ok := statusOf(status)
+	r.mu.Lock()
+	h := r.byK[k]
+	if h == nil {
+		r.mu.Unlock()
+		return fmt.Errorf("heartbeat: %w", model.ErrNotFound)
+	}
+	if !ok {
+		r.mu.Unlock()
+		return model.Invalid{{Field: "status", Msg: "must be up, down, start or an exit code from 0 to 255"}}
+	}
+	p := probe.Heartbeat{At: time.Now().Round(0), Status: s, Message: probe.Line(msg)}
+	p = h.join(p)
+	id := h.check
+	r.mu.Unlock()
+	if r.notify != nil {
+		r.notify(id, p)
+	}
+	return nil
+}
+
+// join makes p the last ping and ties it to the start before it.
+func (h *heartbeat) join(p probe.Heartbeat) probe.Heartbeat {
+	switch {
+	case p.Status == StatusStart:
+		p.Started = p.At
+	case h.any && h.last.Status == StatusStart && p.Started.IsZero():
+		p.Started = h.last.Started
+		p.Duration = p.At.Sub(p.Started)
+	}
+	h.last, h.any = p, true
+	return p
+}
+
+// Observe takes over a ping that another server accepted, or the last one
+// known from before a restart. Older ones than the last change nothing.
+func (r *Receiver) Observe(checkID string, p probe.Heartbeat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k, ok := r.byID[checkID]; ok {
+		if h := r.byK[k]; !h.any || p.At.After(h.last.At) {
+			h.join(p)
+		}
+	}
+}
+
+// Snapshot returns the last ping by check id, for Observe after a restart.
+func (r *Receiver) Snapshot() map[string]probe.Heartbeat {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	out := map[string]probe.Heartbeat{}
+	for k := range maps.Values(r.byID) {
+		if h := r.byK[k]; h.any {
+			out[h.check] = h.last
+		}
+	}
+	return out
+}
+
+// Last implements probe.Heartbeats.
+func (r *Receiver) Last(token string) (probe.Heartbeat, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	h := r.byK[key(sha256.Sum256([]byte(token)))]
+	if h == nil || !h.any {
+		return probe.Heartbeat{}, false
+	}
+	return h.last, true
+}
+
+// SplitPath reads what follows "/ping/": "<token>", "<token>/start",
+// "<token>/fail", "<token>/<exit code>".
+func SplitPath(path string) (token, status string, ok bool) {
+	token, status, more := strings.Cut(strings.TrimSuffix(path, "/"), "/")
+	if !validToken(token) {
+		return "", "", false
+	}
+	if !more {
+		return token, "", true
+	}
+	if _, ok := statusOf(status); !ok || status == "" {
+		return "", "", false
+	}
+	return token, status, true
+}
