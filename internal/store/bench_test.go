@@ -88,6 +88,7 @@ func BenchmarkBatch(b *testing.B) {
 	at := time.Now().Add(-time.Hour).UnixMilli()
 	b.ReportAllocs()
 	used := cpu()
+	b.SetParallelism(32) // writers that share a sync
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			own := make(model.Batch, len(batch))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // The kinds of damage.
@@ -95,6 +97,24 @@ func (s *Store) quarantinePlace(path string) (string, error) {
 	return filepath.Join(quarantineName, fmt.Sprintf("%s-%d", filepath.Base(path), time.Now().UnixNano())), nil
 }
 
+// setLogsAside moves everything but the blocks aside because of cause.
+func (s *Store) setLogsAside(cause error) error {
+	if err := removeSnapshots(s.cfg.Dir); err != nil {
+		return err
+	}
+	for _, name := range []string{"wal", wlog.WblDirName, "chunks_head"} {
+		to, err := s.quarantine(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("set %s aside: %w", name, err)
+		}
+		s.report(DamageReport{Kind: DamageDatabase, Path: name, Quarantined: to, Err: cause.Error()})
+	}
+	return nil
+}
+
 // inspectBlocks opens every block once.
 func (s *Store) inspectBlocks() error {
 	entries, err := os.ReadDir(s.cfg.Dir)
@@ -148,9 +168,10 @@ func openBlock(dir string) (meta tsdb.BlockMeta, err error) {
 	return b.Meta(), b.Close()
 }
 
-// starved reports whether err says something about this process, not the block.
+// starved reports whether err says something about this process or the disk,
+// not about what a file contains. Trying again later may help.
 func starved(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM} {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EIO} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
 
@@ -72,7 +73,9 @@ func TestDamagedBlockIsSetAside(t *testing.T) {
 	}
 	f("index", func(d string) error { return os.Truncate(filepath.Join(d, "index"), 40) })
 	f("index gone", func(d string) error { return os.Remove(filepath.Join(d, "index")) })
-	f("chunks", func(d string) error { return os.WriteFile(filepath.Join(d, "chunks", "000001"), []byte("nonsense"), 0o600) })
+	f("chunks", func(d string) error {
+		return os.WriteFile(filepath.Join(d, "chunks", "000001"), []byte("nonsense"), 0o600)
+	})
 	f("meta", func(d string) error { return os.WriteFile(filepath.Join(d, "meta.json"), []byte("{"), 0o600) })
 }
 
@@ -173,4 +176,71 @@ func TestCrashKeepsEverything(t *testing.T) {
 			require.Equal(t, n, count(read(t, s, "a")))
 		})
 	}
+}
+
+func TestMissingSegmentLosesOnlyItself(t *testing.T) {
+	dir, n := crashed(t, false)
+	require.NoError(t, os.Remove(filepath.Join(dir, "wal", "00000002")))
+	s := storetest.New(t, store.Config{Dir: dir, SegmentBytes: 32 << 10})
+	got := count(read(t, s, "a"))
+	require.Less(t, got, n)
+	require.Greater(t, got, n/2)
+	require.Len(t, s.Damage(), 1)
+	require.Equal(t, filepath.Join("wal", "00000002"), s.Damage()[0].Path)
+}
+
+func TestDamagedCheckpointLosesNoSegment(t *testing.T) {
+	dir, n := crashed(t, false)
+	cp := filepath.Join(dir, "wal", "checkpoint.00000000")
+	require.NoError(t, os.Mkdir(cp, 0o700))
+	b, err := os.ReadFile(filepath.Join(dir, "wal", "00000000"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(cp, "00000000"), b, 0o600))
+	flip(t, filepath.Join(cp, "00000000"), 10_000)
+	s := storetest.New(t, store.Config{Dir: dir, SegmentBytes: 32 << 10})
+	got := count(read(t, s, "a"))
+	require.Less(t, got, n)
+	require.Greater(t, got, n/2, "the TSDB's own repair would delete every segment")
+	require.Len(t, s.Damage(), 1)
+}
+
+func TestLogThatCannotBeOpenedIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	block(t, dir, "old", time.Now().Add(-24*time.Hour))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal"), []byte("no directory"), 0o600))
+	s := storetest.New(t, store.Config{Dir: dir})
+	require.Equal(t, 5, count(read(t, s, "old")))
+	require.NotEmpty(t, s.Damage())
+	require.Equal(t, store.DamageDatabase, s.Damage()[0].Kind)
+	require.NoError(t, appendOne(s, series("new", 1), time.Now(), 1))
+}
+
+func TestAdministration(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-24 * time.Hour)
+	id := block(t, dir, "old", old)
+	s := storetest.New(t, store.Config{Dir: dir})
+	require.NoError(t, appendOne(s, series("a", 1), time.Now(), 1))
+	metas, err := s.BlockMetas()
+	require.NoError(t, err)
+	require.Len(t, metas, 1)
+	require.Equal(t, id, metas[0].ULID.String())
+	at, err := s.StartTime()
+	require.NoError(t, err)
+	require.Equal(t, old.UnixMilli(), at)
+	st, err := s.Stats("__name__", 10)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, st.NumSeries)
+
+	snap := filepath.Join(t.TempDir(), "snap")
+	require.NoError(t, s.Snapshot(snap, true))
+	c := storetest.New(t, store.Config{Dir: snap})
+	require.Equal(t, 5, count(read(t, c, "old")))
+	require.Equal(t, 1, count(read(t, c, "a")))
+
+	require.NoError(t, s.Delete(context.Background(), 0, time.Now().UnixMilli(), labels.MustNewMatcher(labels.MatchEqual, "__name__", "old")))
+	require.NoError(t, s.CleanTombstones())
+	require.Zero(t, count(read(t, s, "old")))
+	require.NoError(t, s.Compact(context.Background()))
+	require.Equal(t, 1, count(read(t, s, "a")))
 }

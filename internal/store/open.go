@@ -71,17 +71,21 @@ func (s *Store) open() (h *handle, err error) {
 	if err := os.MkdirAll(s.cfg.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	if err := s.inspect(); err != nil {
-		return nil, fmt.Errorf("check %s: %w", s.cfg.Dir, err)
-	}
-	reg := &registry{next: s.deps.Registerer}
 	guard := &guard{cfg: s.cfg}
-	s.mu.Lock()
-	ret := s.retention
-	s.mu.Unlock()
-	db, err := tsdb.Open(s.cfg.Dir, s.log.With("part", "tsdb"), reg, s.options(ret, guard), s.stats)
+	var db *tsdb.DB
+	var reg *registry
+	if err = s.inspect(); err == nil {
+		db, reg, err = s.openTSDB(guard)
+	}
+	if err != nil && !starved(err) && !full(err) {
+		// What cannot be mended must not keep the blocks from being read.
+		s.log.Error("time series database not opened, its log is set aside", "err", err)
+		if err := s.setLogsAside(err); err != nil {
+			return nil, err
+		}
+		db, reg, err = s.openTSDB(guard)
+	}
 	if err != nil {
-		reg.close()
 		return nil, err
 	}
 	guard.on.Store(true)
@@ -97,6 +101,22 @@ func (s *Store) open() (h *handle, err error) {
 	h.wbl = segments{dir: filepath.Join(s.cfg.Dir, wlog.WblDirName), fsync: s.deps.Sync}
 	h.group.sync = func() error { return s.syncHandle(h) }
 	return h, nil
+}
+
+func (s *Store) openTSDB(guard *guard) (*tsdb.DB, *registry, error) {
+	reg := &registry{next: s.deps.Registerer}
+	opened := false
+	defer func() { // also when it panics
+		if !opened {
+			reg.close()
+		}
+	}()
+	s.mu.Lock()
+	ret := s.retention
+	s.mu.Unlock()
+	db, err := tsdb.Open(s.cfg.Dir, s.log.With("part", "tsdb"), reg, s.options(ret, guard), s.stats)
+	opened = err == nil
+	return db, reg, err
 }
 
 func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
@@ -176,10 +196,15 @@ func (s *Store) syncHandle(h *handle) error {
 	return nil
 }
 
+// full reports whether err says that the disk is full.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
 // fail ends the handle because of err and returns what appenders are told.
 func (s *Store) fail(h *handle, err error) error {
 	kind := model.ErrUnavailable
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || !s.hasRoom() {
+	if full(err) || !s.hasRoom() {
 		kind = model.ErrNoSpace
 	}
 	cause := fmt.Errorf("write the log of the time series: %w (%w)", kind, err)

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/record"
@@ -49,17 +51,56 @@ func (s *Store) inspectSegments(kind, dir string, torn bool) error {
 	if err != nil {
 		return err
 	}
+	if err := s.fillGaps(kind, dir, names); err != nil {
+		return err
+	}
+	found := make([]*segmentDamage, len(names))
+	errs := make([]error, len(names))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
 	for i, name := range names {
-		d, err := scanSegment(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			found[i], errs[i] = scanSegment(filepath.Join(dir, name))
+			<-slots
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i, d := range found {
 		if d == nil {
 			continue
 		}
-		tail := d.tail && lastWritten(dir, names[i+1:])
-		if err := s.cutSegment(kind, filepath.Join(dir, name), d, tail || torn); err != nil {
+		expected := d.tail && lastWritten(dir, names[i+1:]) || torn && i >= len(names)-3
+		if err := s.cutSegment(kind, filepath.Join(dir, names[i]), d, expected); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// fillGaps puts an empty segment where one is missing: the TSDB refuses to
+// open a log whose numbers do not follow each other.
+func (s *Store) fillGaps(kind, dir string, names []string) error {
+	const most = 1000 // a larger gap is no lost file
+	for i := 1; i < len(names); i++ {
+		before, _ := strconv.Atoi(names[i-1])
+		after, _ := strconv.Atoi(names[i])
+		if after-before > most {
+			return fmt.Errorf("segment %d of %s is followed by %d", before, filepath.Base(dir), after)
+		}
+		for n := before + 1; n < after; n++ {
+			path := wlog.SegmentName(dir, n)
+			if err := os.WriteFile(path, nil, 0o640); err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(s.cfg.Dir, path)
+			if err != nil {
+				return err
+			}
+			s.report(DamageReport{Kind: kind, Path: rel, Err: "the segment is missing"})
 		}
 	}
 	return nil
@@ -96,7 +137,7 @@ func lastWritten(dir string, following []string) bool {
 type segmentDamage struct {
 	err  error
 	good int64 // bytes before the damaged record
-	tail bool  // the file ends within the record: a write that a crash cut off
+	tail bool  // nothing or only zeros follow the record: a write that a crash cut off
 	maxT int64 // time of the last sample before the damage, 0: none
 }
 
@@ -111,7 +152,7 @@ func scanSegment(path string) (*segmentDamage, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := &countingReader{r: bufio.NewReaderSize(f, 1<<20)}
+	src := &diskReader{r: bufio.NewReaderSize(f, 1<<20)}
 	// A short last page counts as filled with zeros, as it does for the TSDB.
 	pad := (pageSize - fi.Size()%pageSize) % pageSize
 	r := wlog.NewReader(io.MultiReader(src, io.LimitReader(zeros{}, pad)))
@@ -130,13 +171,35 @@ func scanSegment(path string) (*segmentDamage, error) {
 	if r.Err() == nil {
 		return nil, nil
 	}
-	d := &segmentDamage{err: r.Err(), good: min(good, fi.Size()), tail: src.n >= fi.Size()}
+	d := &segmentDamage{err: r.Err(), good: min(good, fi.Size())}
+	if d.tail, err = onlyZeros(src.r); err != nil {
+		return nil, err
+	}
 	if samples, err := dec.Samples(last, nil); len(last) > 0 && err == nil {
 		for _, v := range samples {
 			d.maxT = max(d.maxT, v.T)
 		}
 	}
 	return d, nil
+}
+
+// onlyZeros reads to the end; a file that a power cut left may end in zeros.
+func onlyZeros(r io.Reader) (bool, error) {
+	buf := make([]byte, pageSize)
+	for {
+		n, err := r.Read(buf)
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return false, nil
+			}
+		}
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 }
 
 const pageSize = 32 << 10 // of the log
@@ -193,17 +256,14 @@ func copyFile(from, to string) error {
 	return nil
 }
 
-// countingReader counts what was read, and keeps the disk's errors apart from
-// those of the content.
-type countingReader struct {
+// diskReader keeps the disk's errors apart from those of the content.
+type diskReader struct {
 	r   io.Reader
-	n   int64
 	err error
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
+func (c *diskReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n += int64(n)
 	if err != nil && err != io.EOF {
 		c.err = err
 	}

@@ -178,7 +178,6 @@ func missing(t *testing.T, s *store.Store, acked map[int64]bool) {
 	require.Zero(t, n, "acknowledged samples lost, of %d", len(acked))
 }
 
-
 // The TSDB only counts a failed write to the second log and answers success.
 func TestFailedWriteToTheSecondLogIsNotAcknowledged(t *testing.T) {
 	dir := t.TempDir()

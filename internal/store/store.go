@@ -102,6 +102,9 @@ func (s *Store) Ready() <-chan struct{} { return s.ready }
 // Run opens the database, keeps it healthy, and closes it when ctx ends. A
 // database that cannot be opened is tried again; Health says why.
 func (s *Store) Run(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.Dir, 0o750); err != nil {
+		s.log.Error("directory of the time series not made", "dir", s.cfg.Dir, "err", err)
+	}
 	tick := time.NewTicker(s.cfg.CheckInterval)
 	defer tick.Stop()
 	retry := backoff{min: s.cfg.CheckInterval, max: time.Minute}
