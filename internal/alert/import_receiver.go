@@ -57,6 +57,9 @@ func (im *importer) receivers() {
 			for i, b := range blocks {
 				block := object(b)
 				im.inherit(typ, block, global)
+				if _, ok := block["send_resolved"]; !ok && slices.Contains([]string{"email", "slack", "wechat", "rocketchat"}, typ) {
+					block["send_resolved"] = false // Alertmanager's default, not ours
+				}
 				im.clean(fmt.Sprintf("receiver %q: %s[%d]", name, typ, i), block)
 				im.texts(fmt.Sprintf("receiver %q: %s[%d]", name, typ, i), block)
 				done = append(done, block)

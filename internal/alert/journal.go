@@ -21,6 +21,7 @@ type journal struct {
 	mu      sync.Mutex
 	f       *os.File // guarded by mu
 	written uint64   // guarded by mu; entries handed to the file
+	size    int64    // guarded by mu; bytes of whole entries
 	err     error    // guarded by mu; the last write that went wrong
 
 	syncMu sync.Mutex
@@ -42,7 +43,12 @@ func openJournal(path string, merge func([]byte) error) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	return &journal{path: path, f: f}, nil
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return &journal{path: path, f: f, size: st.Size()}, nil
 }
 
 // replay reads a journal and cuts off a torn end.
@@ -107,8 +113,11 @@ func (j *journal) append(b []byte) {
 	}
 	j.written++
 	if _, err := j.f.Write(buf); err != nil {
-		j.err = fmt.Errorf("append to %s: %w", j.path, err)
+		// Half an entry (a full disk) would hide those that follow it.
+		j.err = errors.Join(fmt.Errorf("append to %s: %w", j.path, err), j.f.Truncate(j.size))
+		return
 	}
+	j.size += int64(len(buf))
 }
 
 // sync returns when all that was appended before is on disk. Callers at the
@@ -156,16 +165,22 @@ func (j *journal) rotate() error {
 	if err := j.f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", j.path, err)
 	}
-	if err := os.Rename(j.path, j.path+".old"); err != nil {
+	// The new file is there before the old one moves: whatever fails, entries
+	// go on into a file that the next start reads.
+	f, err := os.OpenFile(j.path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
 		return fmt.Errorf("rotate %s: %w", j.path, err)
 	}
-	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		// Keep writing to the old file, under its new name.
-		return fmt.Errorf("open journal: %w", err)
+	if err := os.Rename(j.path, j.path+".old"); err != nil {
+		f.Close()
+		return fmt.Errorf("rotate %s: %w", j.path, err)
+	}
+	if err := os.Rename(j.path+".new", j.path); err != nil {
+		f.Close()
+		return errors.Join(fmt.Errorf("rotate %s: %w", j.path, err), os.Rename(j.path+".old", j.path))
 	}
 	j.f.Close()
-	j.f, j.synced = f, j.written
+	j.f, j.size, j.synced = f, 0, j.written
 	return syncDir(filepath.Dir(j.path))
 }
 

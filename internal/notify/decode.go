@@ -184,6 +184,11 @@ func empty(v any) bool {
 
 // decodeBlock decodes one block strictly and merges Alertmanager's defaults.
 func decodeBlock(out *config.Receiver, typ, field string, block map[string]any, inv *model.Invalid) {
+	// Who is told of an outage is told of its end: some of Alertmanager's types
+	// leave that out unless asked.
+	if _, ok := block["send_resolved"]; !ok {
+		block["send_resolved"] = true
+	}
 	text, err := yaml.Marshal(block)
 	if err != nil {
 		inv.Add(field, "cannot be read: %s", err)

@@ -34,12 +34,7 @@ func ReceiverTypes() []Type {
 				}
 			}
 		}
-		resolved := "true"
-		switch name {
-		case "email", "slack", "wechat", "rocketchat":
-			resolved = "false"
-		}
-		t.Fields = append(t.Fields, f("send_resolved", "bool", "Tell about recoveries too", "恢复时也通知").def(resolved))
+		t.Fields = append(t.Fields, f("send_resolved", "bool", "Tell about recoveries too", "恢复时也通知").def("true"))
 		out = append(out, t)
 	}
 	return out

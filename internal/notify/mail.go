@@ -18,7 +18,6 @@ import (
 	"net/mail"
 	"net/smtp"
 	"net/textproto"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +36,6 @@ type mailer struct {
 	tmpl *template.Template
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	tls  *tls.Config
-	host string
 }
 
 func newMail(c *config.EmailConfig, tmpl *template.Template, dial func(context.Context, string, string) (net.Conn, error)) (*mailer, error) {
@@ -48,11 +46,7 @@ func newMail(c *config.EmailConfig, tmpl *template.Template, dial func(context.C
 	if tc.ServerName == "" {
 		tc.ServerName = c.Smarthost.Host
 	}
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "localhost"
-	}
-	return &mailer{conf: c, tmpl: tmpl, dial: dial, tls: tc, host: host}, nil
+	return &mailer{conf: c, tmpl: tmpl, dial: dial, tls: tc}, nil
 }
 
 // Notify implements Alertmanager's Notifier.
@@ -69,7 +63,7 @@ func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("to: %w", err)
 	}
-	msg, err := m.message(ctx, data)
+	msg, err := m.message(ctx, data, from[0].Address)
 	if err != nil {
 		return false, err
 	}
@@ -107,14 +101,12 @@ func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, er
 // connect dials, encrypts and greets. Everything ends with ctx.
 func (m *mailer) connect(ctx context.Context) (*smtp.Client, error) {
 	addr := m.conf.Smarthost.String()
-	conn, err := m.dial(ctx, "tcp", addr)
+	raw, err := m.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
 	// net/smtp knows no context: its end breaks the connection off.
-	closing := &endable{Conn: conn}
-	closing.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	conn = closing
+	var conn net.Conn = &endable{raw, context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })}
 
 	implicit := m.conf.Smarthost.Port == "465"
 	if m.conf.ForceImplicitTLS != nil {
@@ -232,20 +224,23 @@ func (m *mailer) addresses(text string, data *template.Data) ([]*mail.Address, e
 }
 
 // message renders headers and a body of plain text and HTML.
-func (m *mailer) message(ctx context.Context, data *template.Data) ([]byte, error) {
+func (m *mailer) message(ctx context.Context, data *template.Data, from string) ([]byte, error) {
+	// Ids are made with the sender's domain, not with a host's name, so that
+	// all servers put their mails into one thread.
+	host := from[strings.LastIndex(from, "@")+1:]
 	h := map[string]string{
 		"From": m.conf.From, "To": m.conf.To, "Subject": config.DefaultEmailSubject,
 		"Date":           time.Now().Format(time.RFC1123Z),
 		"Auto-Submitted": "auto-generated",
 	}
 	if id := idempotency(ctx); id != "" {
-		h["Message-Id"] = "<" + id + "@" + m.host + ">"
+		h["Message-Id"] = "<" + id + "@" + host + ">"
 	}
 	if key, ok := amnotify.GroupKey(ctx); ok {
 		// All mails of a group hang below one message that was never sent, which
 		// mail programs show as one thread.
 		sum := sha256.Sum256([]byte(key))
-		root := "<group-" + hex.EncodeToString(sum[:12]) + "@" + m.host + ">"
+		root := "<group-" + hex.EncodeToString(sum[:12]) + "@" + host + ">"
 		h["References"], h["In-Reply-To"] = root, root
 	}
 	maps.Copy(h, m.conf.Headers)
