@@ -1,8 +1,8 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,14 +26,20 @@ var checkParams = []param{
 // checkCache keeps decoded checks: a list of 10,000 is not decoded each time.
 type checkCache struct {
 	mu   sync.Mutex
-	byID map[string]*checkEntry // guarded by mu
+	byID map[string]*decoded // guarded by mu
 }
 
-type checkEntry struct {
+// decoded is a check as lists need it. It is not changed once made.
+type decoded struct {
 	rec   model.Record
 	check model.Check
 	text  searchable
-	state model.CheckState // set on the copies that a list works with
+}
+
+// checkEntry is a check and its state now.
+type checkEntry struct {
+	*decoded
+	state model.CheckState
 }
 
 // all returns the checks with their states.
@@ -41,23 +47,21 @@ func (c *checkCache) all(records []model.Record, states map[string]model.CheckSt
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byID == nil || len(c.byID) > 2*len(records)+100 {
-		c.byID = make(map[string]*checkEntry, len(records))
+		c.byID = make(map[string]*decoded, len(records))
 	}
 	out := make([]checkEntry, 0, len(records))
 	for _, rec := range records {
-		e := c.byID[rec.ID]
-		if e == nil || e.rec.Revision != rec.Revision {
-			e = &checkEntry{rec: rec}
-			if err := json.Unmarshal(rec.Spec, &e.check); err != nil {
-				e.check = model.Check{Name: rec.Name} // shown all the same
+		d := c.byID[rec.ID]
+		if d == nil || d.rec.Revision != rec.Revision {
+			d = &decoded{rec: rec}
+			if err := json.Unmarshal(rec.Spec, &d.check); err != nil {
+				d.check = model.Check{Name: rec.Name} // shown all the same
 			}
-			e.check.ID = rec.ID
-			e.text = checkText(e.check)
-			c.byID[rec.ID] = e
+			d.check.ID = rec.ID
+			d.text = checkText(d.check)
+			c.byID[rec.ID] = d
 		}
-		v := *e
-		v.rec, v.state = rec, stateIn(states, rec.ID)
-		out = append(out, v)
+		out = append(out, checkEntry{d, stateIn(states, rec.ID)})
 	}
 	return out
 }
@@ -84,6 +88,7 @@ func checkText(c model.Check) searchable {
 	for k, v := range s {
 		s[k] = strings.ToLower(v)
 	}
+	s[anywhere] = strings.Join(slices.Collect(maps.Values(s)), "\n")
 	return s
 }
 
@@ -324,90 +329,4 @@ func (a *API) checkTypes(*http.Request) (any, error) {
 		return nil, missing("checks")
 	}
 	return a.deps.Checks.Types(), nil
-}
-
-type resultsAnswer struct {
-	Results []resultInfo `json:"results"`
-}
-
-type resultInfo struct {
-	Region     string                  `json:"region"`
-	Prober     string                  `json:"prober"`
-	Success    bool                    `json:"success"`
-	Degraded   bool                    `json:"degraded"`
-	Message    string                  `json:"message"`
-	Duration   float64                 `json:"duration_seconds"`
-	Samples    []sampleInfo            `json:"samples"`
-	Assertions []model.AssertionResult `json:"assertions"`
-	Evidence   json.RawMessage         `json:"evidence,omitempty"`
-}
-
-type sampleInfo struct {
-	Name   string            `json:"name"`
-	Labels map[string]string `json:"labels"`
-	Value  number            `json:"value"`
-}
-
-// runTimeout bounds a run on demand beyond the check's own timeout.
-const runTimeout = 60 * time.Second
-
-func (a *API) runCheck(r *http.Request) (any, error) {
-	id, err := a.checkOf(r)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), runTimeout)
-	defer cancel()
-	return resultsOf(a.deps.Checks.RunNow(ctx, id))
-}
-
-func (a *API) testCheck(r *http.Request) (any, error) {
-	spec, err := specOf(r)
-	if err != nil {
-		return nil, err
-	}
-	if a.deps.Checks == nil {
-		return nil, missing("checks")
-	}
-	var c model.Check
-	if err := json.Unmarshal(spec, &c); err != nil {
-		return nil, model.DecodeError(err)
-	}
-	if c.Name == "" {
-		c.Name = "test"
-	}
-	c.Default()
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), runTimeout)
-	defer cancel()
-	return resultsOf(a.deps.Checks.Test(ctx, c))
-}
-
-func resultsOf(results []model.Result, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	out := resultsAnswer{Results: []resultInfo{}}
-	for _, res := range results {
-		info := resultInfo{
-			Region: res.Region, Prober: res.Prober, Success: res.Success, Degraded: res.Degraded, Message: res.Message,
-			Duration: res.Duration.Seconds(), Samples: []sampleInfo{}, Assertions: res.Assertion,
-		}
-		if info.Assertions == nil {
-			info.Assertions = []model.AssertionResult{}
-		}
-		if json.Valid(res.Evidence) {
-			info.Evidence = res.Evidence
-		}
-		for _, s := range res.Samples {
-			labels := s.Labels.Map()
-			name := labels["__name__"]
-			delete(labels, "__name__")
-			info.Samples = append(info.Samples, sampleInfo{name, labels, number(s.V)})
-		}
-		out.Results = append(out.Results, info)
-	}
-	return out, nil
 }

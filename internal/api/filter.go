@@ -85,7 +85,14 @@ func (t term) holds(s searchable) bool {
 	return containsAny(s, t.word)
 }
 
+// anywhere is the key under which a searchable may hold all its texts joined,
+// so that a word is looked for once.
+const anywhere = "\x00"
+
 func containsAny(s searchable, word string) bool {
+	if all, ok := s[anywhere]; ok {
+		return strings.Contains(all, word)
+	}
 	for _, v := range s {
 		if strings.Contains(v, word) {
 			return true

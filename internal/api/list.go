@@ -116,11 +116,11 @@ func intParam(r *http.Request, name string, def, low, high int) (int, error) {
 func cut[T any](entries []T, w window, at func(T) place) (part []T, next string) {
 	type placed struct {
 		p place
-		v T
+		i int
 	}
 	all := make([]placed, len(entries))
 	for i, e := range entries {
-		all[i] = placed{at(e), e}
+		all[i] = placed{at(e), i}
 	}
 	slices.SortFunc(all, func(x, y placed) int { return x.p.compare(y.p) })
 	from := 0
@@ -132,7 +132,7 @@ func cut[T any](entries []T, w window, at func(T) place) (part []T, next string)
 	}
 	to := min(from+w.limit, len(all))
 	for _, e := range all[from:to] {
-		part = append(part, e.v)
+		part = append(part, entries[e.i])
 	}
 	if to < len(all) {
 		next = all[to-1].p.cursor()
