@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -58,7 +59,7 @@ func (q *Query) federate(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
 	w.Header().Set("Content-Type", string(format))
 	enc := expfmt.NewEncoder(w, format)
-	for _, f := range families(found, q.cfg.ExternalLabels, nativeFormat(format)) {
+	for _, f := range families(found, q.cfg.ExternalLabels, format) {
 		if err := enc.Encode(f); err != nil {
 			q.log.Debug("federation ended early", "family", f.GetName(), "err", err)
 			return
@@ -148,23 +149,35 @@ func (n *newest) kind() dto.MetricType {
 	return dto.MetricType_HISTOGRAM
 }
 
-// nativeFormat says whether the format can carry native histograms.
-func nativeFormat(f expfmt.Format) bool {
+// fits says whether the format can carry n: native histograms need protobuf,
+// and OpenMetrics has no place for counts that are not whole numbers.
+func (n *newest) fits(f expfmt.Format) bool {
 	switch f.FormatType() {
 	case expfmt.TypeProtoDelim, expfmt.TypeProtoText, expfmt.TypeProtoCompact:
 		return true
+	case expfmt.TypeOpenMetrics:
+		return n.h == nil || n.h.UsesCustomBuckets() && whole(n.h)
 	}
-	return false
+	return n.h == nil || n.h.UsesCustomBuckets()
+}
+
+func whole(h *histogram.FloatHistogram) bool {
+	for _, c := range h.PositiveBuckets {
+		if c != math.Trunc(c) || c < 0 {
+			return false
+		}
+	}
+	return h.Count == math.Trunc(h.Count) && h.Count >= 0 && h.Count < 1<<53
 }
 
 // families groups ordered samples by name and kind. Series without a name are
-// left out; so are native histograms where the format has no place for them.
-func families(found []newest, external labels.Labels, native bool) []*dto.MetricFamily {
+// left out; so is what the format has no place for.
+func families(found []newest, external labels.Labels, format expfmt.Format) []*dto.MetricFamily {
 	var out []*dto.MetricFamily
 	for i := range found {
 		n := &found[i]
 		name, kind := n.labels.Get(labels.MetricName), n.kind()
-		if name == "" || n.h != nil && !native && !n.h.UsesCustomBuckets() {
+		if name == "" || !n.fits(format) {
 			continue
 		}
 		if len(out) == 0 || out[len(out)-1].GetName() != name || out[len(out)-1].GetType() != kind {
@@ -238,11 +251,23 @@ func classic(h *histogram.FloatHistogram) *dto.Histogram {
 		b := it.At()
 		counts[b.Index] = b.Count
 	}
-	out := &dto.Histogram{SampleCountFloat: proto.Float64(h.Count), SampleSum: proto.Float64(h.Sum)}
+	out := &dto.Histogram{SampleSum: proto.Float64(h.Sum)}
+	integers := whole(h)
+	if integers {
+		out.SampleCount = proto.Uint64(uint64(h.Count))
+	} else {
+		out.SampleCountFloat = proto.Float64(h.Count)
+	}
 	var sum float64
 	for i, bound := range h.CustomValues {
 		sum += counts[int32(i)]
-		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCountFloat: proto.Float64(sum)})
+		b := &dto.Bucket{UpperBound: proto.Float64(bound)}
+		if integers {
+			b.CumulativeCount = proto.Uint64(uint64(sum))
+		} else {
+			b.CumulativeCountFloat = proto.Float64(sum)
+		}
+		out.Bucket = append(out.Bucket, b)
 	}
 	return out
 }

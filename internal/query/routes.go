@@ -20,9 +20,8 @@ import (
 )
 
 const (
-	maxForm        = 1 << 20 // bytes of a posted form
-	maxRead        = 1 << 20 // bytes of a compressed remote read request
-	maxReadDecoded = 8 << 20
+	maxForm        = 1 << 20 // bytes of a posted form or of a remote read request as sent
+	maxReadDecoded = 8 << 20 // bytes of it decoded
 )
 
 // routes is the table of everything this package answers. What is not in it,
@@ -150,15 +149,20 @@ func (q *Query) statusConfig(w http.ResponseWriter, _ *http.Request) {
 func (q *Query) readHandler() http.Handler {
 	next := remote.NewReadHandler(q.log, q.deps.Registerer, q.store, q.config, q.cfg.MaxSamples, q.cfg.MaxConcurrent, 1<<20)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxRead+1))
+		body, err := io.ReadAll(r.Body) // bounded by checked
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			q.refuse(w, "read_size", http.StatusRequestEntityTooLarge, fmt.Errorf("a read request may have %d bytes", maxForm))
+			return
+		}
 		if err != nil {
 			q.refuse(w, "read_body", http.StatusBadRequest, fmt.Errorf("read request: %w", err))
 			return
 		}
 		n, err := snappy.DecodedLen(body)
 		switch {
-		case len(body) > maxRead || err == nil && n > maxReadDecoded:
-			q.refuse(w, "read_size", http.StatusRequestEntityTooLarge, fmt.Errorf("a read request may have %d bytes, decoded %d", maxRead, maxReadDecoded))
+		case err == nil && n > maxReadDecoded:
+			q.refuse(w, "read_size", http.StatusRequestEntityTooLarge, fmt.Errorf("a read request may have %d bytes when decoded", maxReadDecoded))
 			return
 		case err != nil:
 			q.refuse(w, "read_body", http.StatusBadRequest, fmt.Errorf("the body is not snappy: %w", err))
