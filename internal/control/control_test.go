@@ -4,14 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +32,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	// etcd's client keeps one goroutine of gRPC's health service for the process.
 	goleak.VerifyTestMain(m)
 }
 
@@ -287,66 +282,6 @@ func TestWatchEndsWithTheStore(t *testing.T) {
 	require.False(t, ok, "a watch after the end is closed at once")
 }
 
-func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
-	dir := t.TempDir()
-	var free atomic.Int64
-	free.Store(1 << 40)
-	c, _ := start(t, config(dir), control.Deps{FreeSpace: func(string) (int64, error) { return free.Load(), nil }})
-	ctx := t.Context()
-	reserve := filepath.Join(dir, "reserve")
-	st, err := os.Stat(reserve)
-	require.NoError(t, err)
-	require.EqualValues(t, 1<<20, st.Size())
-	_, err = c.Put(ctx, "a", []byte("1"), model.KVAny)
-	require.NoError(t, err)
-
-	free.Store(1<<20 - 1)
-	_, err = c.Put(ctx, "a", []byte("2"), model.KVAny)
-	require.ErrorIs(t, err, model.ErrNoSpace)
-	require.ErrorIs(t, c.Writable(), model.ErrNoSpace)
-	require.NotEmpty(t, c.Status(ctx).Err)
-	kv, err := c.Get(ctx, "a")
-	require.NoError(t, err, "reads go on")
-	require.Equal(t, "1", string(kv.Value))
-	require.FileExists(t, reserve, "the reserve is for etcd, not for the first shortage")
-
-	free.Store(100)
-	require.Eventually(t, func() bool {
-		_, err := os.Stat(reserve)
-		return os.IsNotExist(err)
-	}, 10*time.Second, 20*time.Millisecond, "the reserve is given up")
-	free.Store(1<<20 + 100) // what giving it up freed is not for new configuration
-	require.ErrorIs(t, c.Writable(), model.ErrNoSpace)
-
-	free.Store(1 << 40)
-	_, err = c.Put(ctx, "a", []byte("3"), model.KVAny)
-	require.NoError(t, err, "no restart is needed")
-	require.Eventually(t, func() bool {
-		_, err := os.Stat(reserve)
-		return err == nil
-	}, 10*time.Second, 20*time.Millisecond, "the reserve is taken again")
-}
-
-func TestQuotaAlarmIsLifted(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.QuotaBytes = 16 << 20
-	c, _ := start(t, cfg, control.Deps{})
-	ctx := t.Context()
-	value := make([]byte, 1<<20)
-	var err error
-	for range 64 {
-		if _, err = c.Put(ctx, "k", value, model.KVAny); err != nil {
-			break
-		}
-	}
-	require.ErrorIs(t, err, model.ErrNoSpace, "history fills the quota")
-	require.Eventually(t, func() bool {
-		_, err := c.Put(ctx, "k", []byte("small"), model.KVAny)
-		return err == nil
-	}, 20*time.Second, 50*time.Millisecond, "compacted, defragmented, disarmed")
-	require.NoError(t, c.Writable())
-}
-
 func TestNoMajority(t *testing.T) {
 	cfg := config(t.TempDir())
 	cfg.PeerAddr = "127.0.0.1:0"
@@ -402,77 +337,6 @@ func TestConfigIsChecked(t *testing.T) {
 	f(func(c *control.Config) { c.PeerAddr = "0.0.0.0:9703" }, "peer_addr")
 	f(func(c *control.Config) { c.PeerTLS.Cert = "x" }, "peer_tls")
 	f(func(c *control.Config) { c.QuotaBytes = 1 }, "quota_bytes")
-}
-
-// checkDir runs CheckDir in a child process.
-func checkDir(t *testing.T, dir string) error {
-	t.Helper()
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), checkDirEnv+"="+dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
-}
-
-func TestCheckDirFindsDamage(t *testing.T) {
-	sound := t.TempDir()
-	require.NoError(t, checkDir(t, sound), "an empty directory is a new member")
-	c, stop := start(t, config(sound), control.Deps{})
-	for i := range 200 {
-		_, err := c.Put(t.Context(), fmt.Sprintf("k%d", i), bytes.Repeat([]byte("v"), 2000), model.KVAny)
-		require.NoError(t, err)
-	}
-	stop()
-	require.NoError(t, checkDir(t, sound))
-
-	f := func(name string, damage func(t *testing.T, dir string)) {
-		t.Helper()
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			require.NoError(t, os.CopyFS(dir, os.DirFS(sound)))
-			require.NoError(t, checkDir(t, dir))
-			damage(t, dir)
-			require.Error(t, checkDir(t, dir))
-		})
-	}
-	f("flipped bytes in the log", func(t *testing.T, dir string) { flip(t, segment(t, dir), 100_000, 64) })
-	f("empty log", func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segment(t, dir), 0)) })
-	f("log missing", func(t *testing.T, dir string) { require.NoError(t, os.Remove(segment(t, dir))) })
-	f("database cut", func(t *testing.T, dir string) { require.NoError(t, os.Truncate(dbFile(dir), 8192)) })
-	f("database empty", func(t *testing.T, dir string) { require.NoError(t, os.Truncate(dbFile(dir), 0)) })
-	f("database missing", func(t *testing.T, dir string) { require.NoError(t, os.Remove(dbFile(dir))) })
-	f("database overwritten", func(t *testing.T, dir string) {
-		st, err := os.Stat(dbFile(dir))
-		require.NoError(t, err)
-		flip(t, dbFile(dir), 0, int(st.Size()))
-	})
-}
-
-func segment(t *testing.T, dir string) string {
-	files, err := fs.Glob(os.DirFS(dir), "member/wal/*.wal")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	return filepath.Join(dir, files[0])
-}
-
-func dbFile(dir string) string { return filepath.Join(dir, "member", "snap", "db") }
-
-func flip(t *testing.T, name string, off int64, n int) {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer f.Close()
-	buf := make([]byte, n)
-	_, err = f.ReadAt(buf, off)
-	require.NoError(t, err)
-	for i := range buf {
-		buf[i] ^= 0x5a
-	}
-	_, err = f.WriteAt(buf, off)
-	require.NoError(t, err)
 }
 
 // stuckHandler blocks like a log sink on a dead disk.
