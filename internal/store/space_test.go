@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/model"
@@ -218,4 +221,23 @@ func TestFailedWriteToTheSecondLogIsNotAcknowledged(t *testing.T) {
 	cfg.Dir = crash
 	c := storetest.New(t, cfg)
 	missing(t, c, w.acked)
+}
+
+// times returns the instants at which any series of a name has a sample.
+func times(t testing.TB, s *store.Store, name string) map[int64]bool {
+	t.Helper()
+	q, err := s.Querier(0, math.MaxInt64)
+	require.NoError(t, err)
+	defer q.Close()
+	out := make(map[int64]bool)
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", name))
+	for set.Next() {
+		it := set.At().Iterator(nil)
+		for it.Next() != chunkenc.ValNone {
+			out[it.AtT()] = true
+		}
+		require.NoError(t, it.Err())
+	}
+	require.NoError(t, set.Err())
+	return out
 }
