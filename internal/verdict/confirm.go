@@ -1,0 +1,139 @@
+package verdict
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"panoptes/internal/model"
+)
+
+const (
+	fastRetries    = 2
+	fastRetryPause = time.Second
+	roundSlack     = 5 * time.Second // for the way to the worker and back
+)
+
+// startRound asks the other regions to probe now, or, when there is no other,
+// the same one twice more. One round per check is under way at most. The caller
+// holds the shard's lock.
+func (e *Engine) startRound(ctx context.Context, s *shard, m *machine, origin string, now time.Time) {
+	if e.deps.Prober == nil {
+		return
+	}
+	var others []string
+	for _, r := range m.countedRegions() {
+		if r != origin {
+			others = append(others, r)
+		}
+	}
+	limit := m.check.Timeout.D() + roundSlack
+	if len(others) == 0 {
+		limit = fastRetries*(fastRetryPause+m.check.Timeout.D()) + roundSlack
+	}
+	e.begin(ctx, s, m, now, limit, func(ctx context.Context, id string) {
+		if len(others) == 0 {
+			e.retryHere(ctx, s, id, origin)
+			return
+		}
+		e.ask(ctx, s, id, others)
+	}, nil)
+}
+
+// startRelease asks all regions about a child whose parent came back, and tells
+// of the child when it is still in trouble.
+func (e *Engine) startRelease(ctx context.Context, s *shard, m *machine) {
+	regions := m.countedRegions()
+	e.begin(ctx, s, m, time.Now(), m.check.Timeout.D()+roundSlack, func(ctx context.Context, id string) {
+		if e.deps.Prober != nil {
+			e.ask(ctx, s, id, regions)
+		}
+	}, func(m *machine, now time.Time) {
+		if !m.suppressed || m.visible == model.StatusUp || e.ancestorDown(m.check.ID) || m.visible != m.decided {
+			return
+		}
+		m.message = m.describe(now)
+		e.out.put(m.transition(now, m.visible, false))
+	})
+}
+
+// begin runs ask in the background and decides when it has ended.
+func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time, limit time.Duration, ask func(context.Context, string), then func(*machine, time.Time)) {
+	m.rounds++
+	number := m.rounds
+	id := m.check.ID
+	m.round, m.holdUntil = number, now.Add(limit)
+	e.metrics.rounds.Inc()
+	e.asking.Go(func() {
+		rctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ask(rctx, id)
+		if ctx.Err() != nil {
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now := time.Now()
+		if s.byID[id] != m {
+			return
+		}
+		if m.round == number {
+			m.round = 0
+			m.step(now, true)
+			e.settle(m, now)
+		}
+		if then != nil {
+			then(m, now)
+		}
+	})
+}
+
+// ask probes in several regions at once; each answer counts as it comes.
+func (e *Engine) ask(ctx context.Context, s *shard, id string, regions []string) {
+	var wg sync.WaitGroup
+	for _, r := range regions {
+		wg.Go(func() { e.probe(ctx, s, id, r) })
+	}
+	wg.Wait()
+}
+
+// retryHere probes twice more, a second apart, and stops at the first success.
+func (e *Engine) retryHere(ctx context.Context, s *shard, id, region string) {
+	for range fastRetries {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(fastRetryPause):
+		}
+		e.probe(ctx, s, id, region)
+		s.mu.Lock()
+		m := s.byID[id]
+		done := m == nil
+		if !done {
+			st, _ := m.stand(m.region(region), time.Now())
+			done = st != failing
+		}
+		s.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+func (e *Engine) probe(ctx context.Context, s *shard, id, region string) {
+	select {
+	case e.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	r, err := e.deps.Prober.ProbeNow(ctx, id, region)
+	<-e.slots
+	if err != nil {
+		// Nobody there to ask: the region keeps the vote it has, if any.
+		e.metrics.unasked.Inc()
+		e.log.Debug("region not asked", "check", id, "region", region, "err", err)
+		return
+	}
+	r.CheckID, r.Region, r.Confirm = id, region, true
+	e.take(ctx, s, r)
+}

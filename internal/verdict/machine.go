@@ -1,0 +1,401 @@
+package verdict
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"panoptes/internal/model"
+)
+
+const (
+	minVoteAge  = 10 * time.Second
+	maxProbers  = 8  // votes kept per region
+	maxRegions  = 64 // regions kept per check, beyond the configured ones
+	maxEvidence = 64 << 10
+)
+
+// vote is the last result of one prober.
+type vote struct {
+	prober   string
+	start    time.Time // by the prober's clock: orders its results
+	at       time.Time // by ours, never in the future: makes it expire
+	fail     bool
+	soft     bool
+	abstain  bool
+	message  string
+	duration time.Duration
+	evidence []byte
+}
+
+type regionVotes struct {
+	name    string
+	weight  float64
+	counted bool // configured, so part of the denominator
+	votes   []vote
+}
+
+// standing is what a region says now.
+type standing int
+
+const (
+	missing standing = iota
+	good
+	soft
+	failing
+)
+
+// machine is the state of one check. Its owner holds the shard's lock.
+type machine struct {
+	check   model.Check
+	policy  Policy
+	regions []regionVotes
+	windows []*window
+	ttl     time.Duration
+
+	decided    model.Status // by votes alone
+	visible    model.Status // decided, or maintenance, or paused
+	told       model.Status
+	suppressed bool
+	since      time.Time
+	message    string
+	code       string
+	live       bool // decided here, not only restored
+	graceUntil time.Time
+	deadline   time.Time // when the next look is due without a new result
+
+	fails, goods int
+	lastCount    time.Time
+
+	round     int // number of the confirmation in flight, 0 for none
+	rounds    int
+	holdUntil time.Time
+}
+
+func voteAge(c *model.Check) time.Duration {
+	return max(c.Interval.D()*3/2, minVoteAge) + c.Timeout.D()
+}
+
+func newMachine(now time.Time) *machine {
+	return &machine{decided: model.StatusPending, visible: model.StatusPending, told: model.StatusUp, since: now, code: "check.pending", message: "no result yet"}
+}
+
+// configure takes over the record. Votes about something else are forgotten.
+func (m *machine) configure(c model.Check, p Policy, regions []string, now time.Time) {
+	old := m.check
+	m.check, m.policy, m.ttl = c, p, voteAge(&c)
+	if old.ID != "" && (old.Target != c.Target || old.Type != c.Type || old.Inverted != c.Inverted || string(old.Block) != string(c.Block)) {
+		m.regions = nil
+		m.live = false
+		m.fails, m.goods = 0, 0
+	}
+	m.setRegions(regions, now)
+	m.deadline = now
+}
+
+func (m *machine) setRegions(names []string, now time.Time) {
+	for i := range m.regions {
+		m.regions[i].counted = false
+	}
+	for _, n := range names {
+		r := m.region(n)
+		if len(r.votes) == 0 {
+			// Somebody must have time to vote before silence means anything.
+			m.graceUntil = now.Add(m.ttl)
+		}
+		r.counted = true
+	}
+	for i := range m.regions {
+		m.regions[i].weight = m.policy.Weight(m.regions[i].name)
+	}
+	m.deadline = now
+}
+
+func (m *machine) region(name string) *regionVotes {
+	for i := range m.regions {
+		if m.regions[i].name == name {
+			return &m.regions[i]
+		}
+	}
+	m.regions = append(m.regions, regionVotes{name: name, weight: m.policy.Weight(name)})
+	return &m.regions[len(m.regions)-1]
+}
+
+// accept stores a result as a vote; false when it is older than what is held.
+func (m *machine) accept(r model.Result, now time.Time) bool {
+	end := r.Start.Add(r.Duration)
+	if now.Sub(end) >= m.ttl {
+		return false // back-filled
+	}
+	if end.After(now) {
+		end = now
+	}
+	if len(m.regions) >= maxRegions && !slices.ContainsFunc(m.regions, func(x regionVotes) bool { return x.name == r.Region }) {
+		return false
+	}
+	reg := m.region(r.Region)
+	v := vote{
+		prober: r.Prober, start: r.Start, at: end, abstain: r.Abstain, fail: r.Success == m.check.Inverted,
+		soft: r.Degraded && !m.check.Inverted, message: r.Message, duration: r.Duration,
+	}
+	if v.fail && len(r.Evidence) <= maxEvidence {
+		v.evidence = r.Evidence
+	}
+	for i := range reg.votes {
+		if reg.votes[i].prober == r.Prober {
+			if held := &reg.votes[i]; !r.Start.After(held.start) && now.Sub(held.at) < m.ttl {
+				return false
+			}
+			reg.votes[i] = v
+			return true
+		}
+	}
+	if len(reg.votes) >= maxProbers {
+		oldest := 0
+		for i := range reg.votes {
+			if reg.votes[i].at.Before(reg.votes[oldest].at) {
+				oldest = i
+			}
+		}
+		reg.votes[oldest] = v
+		return true
+	}
+	reg.votes = append(reg.votes, v)
+	return true
+}
+
+// stand tells what a region says: the majority of its newest votes, as many as
+// the check has copies. Two that disagree evenly make it degraded. The vote
+// returned speaks for the region; it is nil when nobody ever voted.
+func (m *machine) stand(r *regionVotes, now time.Time) (standing, *vote) {
+	copies := max(m.check.Copies, 1)
+	var newest, bad, ok *vote
+	n, fails, softs := 0, 0, 0
+	if len(r.votes) > 1 {
+		slices.SortFunc(r.votes, func(a, b vote) int { return b.at.Compare(a.at) })
+	}
+	for i := range r.votes {
+		v := &r.votes[i]
+		if newest == nil {
+			newest = v
+		}
+		if v.abstain || now.Sub(v.at) >= m.ttl || n >= copies {
+			continue
+		}
+		n++
+		switch {
+		case v.fail:
+			fails++
+			if bad == nil {
+				bad = v
+			}
+		default:
+			if v.soft {
+				softs++
+			}
+			if ok == nil || v.soft && !ok.soft {
+				ok = v
+			}
+		}
+	}
+	switch {
+	case n == 0:
+		return missing, newest
+	case fails*2 > n:
+		return failing, bad
+	case fails*2 == n:
+		return soft, bad
+	case softs > 0:
+		return soft, ok
+	}
+	return good, ok
+}
+
+func (m *machine) tally(now time.Time) (t Tally) {
+	for i := range m.regions {
+		r := &m.regions[i]
+		if !r.counted {
+			continue
+		}
+		t.Total += r.weight
+		switch s, _ := m.stand(r, now); s {
+		case missing:
+			t.Missing += r.weight
+		case failing:
+			t.Failing += r.weight
+		case soft:
+			t.Soft = true
+		}
+	}
+	return t
+}
+
+func (m *machine) countedRegions() (names []string) {
+	for i := range m.regions {
+		if m.regions[i].counted {
+			names = append(names, m.regions[i].name)
+		}
+	}
+	return names
+}
+
+func (m *machine) held(now time.Time) bool { return m.round != 0 && now.Before(m.holdUntil) }
+
+// spaced reports whether a decision may be counted: one per interval, give or
+// take a quarter, however many regions report in between.
+func (m *machine) spaced(now time.Time, n int) bool {
+	return n == 0 || now.Sub(m.lastCount) >= m.check.Interval.D()*3/4
+}
+
+// step decides again. fresh says that something new was heard, so that the
+// decision counts towards retries and recover_after.
+func (m *machine) step(now time.Time, fresh bool) {
+	if m.check.Paused {
+		return
+	}
+	d := m.policy.Decide(m.tally(now))
+	switch d {
+	case model.StatusUnknown:
+		if m.decided != d && !m.held(now) && !now.Before(m.graceUntil) {
+			m.decide(d)
+			m.fails, m.goods = 0, 0
+		}
+	case model.StatusDown:
+		m.goods = 0
+		if m.decided == d {
+			m.live = true
+			return
+		}
+		if m.held(now) && len(m.countedRegions()) == 1 || !fresh {
+			return
+		}
+		if m.spaced(now, m.fails) {
+			m.fails++
+			m.lastCount = now
+		}
+		if m.fails > m.check.Retries {
+			m.decide(d)
+			m.fails = 0
+		}
+	default:
+		m.fails = 0
+		if m.decided == model.StatusDown {
+			if !fresh {
+				return
+			}
+			if m.spaced(now, m.goods) {
+				m.goods++
+				m.lastCount = now
+			}
+			if m.goods < max(m.check.RecoverAfter, 1) {
+				return
+			}
+		} else if m.held(now) && m.decided != d {
+			return
+		}
+		m.decide(d)
+		m.goods = 0
+	}
+}
+
+func (m *machine) decide(s model.Status) {
+	m.decided = s
+	m.live = true
+}
+
+// overlay is the state that people see.
+func (m *machine) overlay() model.Status {
+	if m.check.Paused {
+		return model.StatusPaused
+	}
+	for _, w := range m.windows {
+		if w.on {
+			return model.StatusMaintenance
+		}
+	}
+	return m.decided
+}
+
+// settle compares what is seen with what was seen last and returns the
+// transition, if there is one.
+func (m *machine) settle(now time.Time, ancestorDown bool) (Transition, bool) {
+	to := m.overlay()
+	if to == m.visible {
+		return Transition{}, false
+	}
+	from := m.visible
+	if from == model.StatusPaused && to != model.StatusMaintenance {
+		// The votes from before the pause say nothing about now.
+		m.regions = slices.Clone(m.regions)
+		for i := range m.regions {
+			m.regions[i].votes = nil
+		}
+		m.decided, m.live = model.StatusPending, false
+		m.graceUntil = now.Add(m.ttl)
+		to = m.decided
+	}
+	m.visible, m.since = to, now
+	m.code = "check." + string(to)
+	m.message = m.describe(now)
+	return m.transition(now, from, ancestorDown), true
+}
+
+func (m *machine) transition(now time.Time, from model.Status, ancestorDown bool) Transition {
+	t := Transition{Check: m.check, From: from, To: m.visible, At: now, Message: m.message, Code: m.code, Regions: m.regionStates(now), Decided: m.decided}
+	decision := slices.Contains(decisions, m.visible)
+	t.Suppressed = ancestorDown && decision && m.visible != model.StatusUp
+	m.suppressed = t.Suppressed
+	if decision && m.visible != m.told {
+		t.Notify = true
+		if !t.Suppressed {
+			m.told = m.visible
+		}
+	}
+	t.Told = m.told
+	if m.visible == model.StatusDown || m.visible == model.StatusDegraded {
+		t.Evidence = m.evidence(now)
+	}
+	return t
+}
+
+var decisions = []model.Status{model.StatusUp, model.StatusDown, model.StatusDegraded, model.StatusUnknown}
+
+func (m *machine) evidence(now time.Time) map[string]json.RawMessage {
+	var out map[string]json.RawMessage
+	for i := range m.regions {
+		r := &m.regions[i]
+		s, v := m.stand(r, now)
+		if s == failing && len(v.evidence) > 0 && json.Valid(v.evidence) {
+			if out == nil {
+				out = map[string]json.RawMessage{}
+			}
+			out[r.name] = v.evidence
+		}
+	}
+	return out
+}
+
+// restore continues from the last state event of the owner before.
+func (m *machine) restore(t Transition, now time.Time) {
+	if m.live || m.visible != model.StatusPending {
+		return
+	}
+	m.visible, m.since, m.message, m.code = t.To, t.At, t.Message, t.Code
+	m.suppressed = t.Suppressed
+	m.decided = t.Decided
+	if !slices.Contains(decisions, m.decided) {
+		m.decided = model.StatusPending
+		if slices.Contains(decisions, t.To) {
+			m.decided = t.To
+		}
+	}
+	m.told = t.Told
+	if !slices.Contains(decisions, m.told) {
+		m.told = model.StatusUp
+		if slices.Contains(decisions, t.To) && !t.Suppressed {
+			m.told = t.To
+		}
+	}
+	m.graceUntil = now.Add(m.ttl)
+	m.deadline = now
+}

@@ -1,0 +1,57 @@
+package verdict
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"panoptes/internal/model"
+)
+
+// StatusMetric is the series of states; its values are model.Status codes.
+const StatusMetric = "panoptes_check_status"
+
+// Collect returns one sample per check: panoptes_check_status with the label
+// check (the name) and the record's own.
+func (e *Engine) Collect(now time.Time) model.Batch {
+	var out model.Batch
+	for _, s := range e.shards {
+		s.mu.Lock()
+		for _, m := range s.byID {
+			b := labels.NewBuilder(labels.FromMap(m.check.Labels))
+			b.Set(labels.MetricName, StatusMetric)
+			b.Set(model.LabelCheck, m.check.Name)
+			out = append(out, model.Sample{Labels: b.Labels(), T: now.UnixMilli(), V: float64(m.visible.Code())})
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+func (e *Engine) runSamples(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.SampleEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if b := e.Collect(time.Now()); len(b) > 0 {
+				e.deps.Samples(b)
+			}
+		}
+	}
+}
+
+// ReachabilityQuery is the PromQL that gives the share of good results of a
+// check within window, by region.
+func ReachabilityQuery(check model.Check, window time.Duration) string {
+	q := fmt.Sprintf("avg by (%s) (avg_over_time(probe_success{%s=%s}[%s]))", model.LabelRegion, model.LabelCheck, strconv.Quote(check.Name), model.Duration(window))
+	if check.Inverted {
+		return "1 - " + q
+	}
+	return q
+}
