@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -58,6 +59,9 @@ func (a *API) apply(r *http.Request) (any, error) {
 	if err := inv.Err(); err != nil {
 		return nil, err
 	}
+	if err := a.keepAdmins(b.Documents); err != nil {
+		return nil, err
+	}
 	changes, err := a.deps.Catalog.Apply(r.Context(), who(r).Actor(), b.Documents, dry)
 	if err != nil {
 		return nil, err
@@ -66,6 +70,24 @@ func (a *API) apply(r *http.Request) (any, error) {
 		changes = []Change{}
 	}
 	return applyAnswer{changes}, nil
+}
+
+// keepAdmins is keepAdmin for documents: one that demotes the last
+// administrator is refused unless another one makes one.
+func (a *API) keepAdmins(docs []Doc) error {
+	var refused error
+	for i, d := range docs {
+		if d.Kind != model.KindUser {
+			continue
+		}
+		if ableAdmin(d.Spec) {
+			return nil
+		}
+		if err := a.keepAdmin(d.Kind, d.Name, d.Spec, false); err != nil && !errors.Is(err, model.ErrNotFound) {
+			refused = fmt.Errorf("documents[%d]: %w", i, err)
+		}
+	}
+	return refused
 }
 
 // export answers the records of the kinds that are asked for. Keys are not

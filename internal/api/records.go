@@ -208,14 +208,7 @@ func (a *API) keepAdmin(kind, idOrName string, spec json.RawMessage, patch bool)
 	if err != nil {
 		return err
 	}
-	able := func(spec json.RawMessage) bool {
-		var u struct {
-			Role     string `json:"role"`
-			Disabled bool   `json:"disabled"`
-		}
-		return json.Unmarshal(spec, &u) == nil && u.Role == admin && !u.Disabled
-	}
-	if !able(rec.Spec) {
+	if !ableAdmin(rec.Spec) {
 		return nil
 	}
 	after := spec
@@ -229,15 +222,24 @@ func (a *API) keepAdmin(kind, idOrName string, spec json.RawMessage, patch bool)
 		}
 		after = nil
 	}
-	if after != nil && able(after) {
+	if after != nil && ableAdmin(after) {
 		return nil
 	}
 	for _, other := range a.deps.Catalog.List(kind) {
-		if other.ID != rec.ID && able(other.Spec) {
+		if other.ID != rec.ID && ableAdmin(other.Spec) {
 			return nil
 		}
 	}
 	return &conflict{field: "role", msg: "this is the last administrator; make another one first"}
+}
+
+// ableAdmin reports whether a user's spec is that of an administrator who may log in.
+func ableAdmin(spec json.RawMessage) bool {
+	var u struct {
+		Role     string `json:"role"`
+		Disabled bool   `json:"disabled"`
+	}
+	return json.Unmarshal(spec, &u) == nil && u.Role == admin && !u.Disabled
 }
 
 // conflict is a model.ErrConflict that names a field.

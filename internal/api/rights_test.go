@@ -128,6 +128,10 @@ func TestUsersKeysAndExport(t *testing.T) {
 		require.Contains(t, f.Error.Message, "last administrator")
 	}
 	b.want(200, nil, b.call("admin", "PATCH", "/v1/users/root", obj{"display_name": "Root"}))
+	demote := obj{"kind": "user", "name": "root", "spec": obj{"name": "root", "role": "viewer"}}
+	promote := obj{"kind": "user", "name": "next", "spec": obj{"name": "next", "role": "admin"}}
+	b.want(409, nil, b.call("admin", "POST", "/v1/apply", obj{"documents": []obj{demote}}))
+	b.want(200, nil, b.call("admin", "POST", "/v1/apply?dry_run=true", obj{"documents": []obj{demote, promote}}))
 	b.want(201, nil, b.call("admin", "POST", "/v1/users", obj{"name": "second", "role": "admin"}))
 	b.want(200, nil, b.call("admin", "PATCH", "/v1/users/root", obj{"role": "viewer"}))
 
