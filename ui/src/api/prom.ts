@@ -1,0 +1,57 @@
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { get, request } from "./client";
+import type { PromData } from "./types";
+
+interface Envelope<T> {
+  status: string;
+  data: T;
+  warnings?: string[];
+  infos?: string[];
+}
+
+export interface PromAnswer {
+  data: PromData;
+  warnings: string[];
+  seconds: number;
+}
+
+async function ask(path: string, params: Record<string, string>, signal: AbortSignal): Promise<PromAnswer> {
+  const t0 = performance.now();
+  const e = await request<Envelope<PromData>>("POST", path, { body: new URLSearchParams(params), signal });
+  return {
+    data: e.data,
+    warnings: [...(e.warnings ?? []), ...(e.infos ?? [])],
+    seconds: (performance.now() - t0) / 1000,
+  };
+}
+
+export interface Span {
+  start: number;
+  end: number;
+  step: number;
+}
+
+/** useRange evaluates an expression over time; start, end and step are Unix seconds. */
+export const useRange = (expr: string, s: Span, opts: { enabled?: boolean; refetch?: number; nonce?: number } = {}) =>
+  useQuery({
+    queryKey: ["prom", "range", expr, s.start, s.end, s.step, opts.nonce ?? 0],
+    queryFn: ({ signal }) =>
+      ask("api/v1/query_range", { query: expr, start: String(s.start), end: String(s.end), step: String(s.step) }, signal),
+    enabled: expr !== "" && opts.enabled !== false,
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+
+/** useInstant evaluates an expression at one time (Unix seconds), or now. */
+export const useInstant = (expr: string, time: number | null, opts: { enabled?: boolean; nonce?: number } = {}) =>
+  useQuery({
+    queryKey: ["prom", "instant", expr, time, opts.nonce ?? 0],
+    queryFn: ({ signal }) =>
+      ask("api/v1/query", { query: expr, ...(time === null ? {} : { time: String(time) }) }, signal),
+    enabled: expr !== "" && opts.enabled !== false,
+    retry: false,
+  });
+
+/** formatQuery asks the server to lay an expression out. */
+export const formatQuery = async (query: string) =>
+  (await get<Envelope<string>>("api/v1/format_query", { query })).data;

@@ -1,0 +1,44 @@
+import { Link, useParams } from "wouter";
+import { Page } from "../../components/Page";
+import { NotFound } from "../shell/NotFound";
+import { useT } from "../../i18n/i18n";
+import { useCan } from "../../session";
+import { AboutTab } from "./AboutTab";
+import { KeysTab } from "./KeysTab";
+import { MaintenanceTab } from "./MaintenanceTab";
+import { ProfileTab } from "./ProfileTab";
+import { ReceiversTab } from "./ReceiversTab";
+import { RoutesTab } from "./RoutesTab";
+import { UsersTab } from "./UsersTab";
+
+const TABS = [
+  { name: "receivers", view: ReceiversTab },
+  { name: "routes", view: RoutesTab },
+  { name: "maintenance", view: MaintenanceTab },
+  { name: "users", view: UsersTab, admin: true },
+  { name: "keys", view: KeysTab, admin: true },
+  { name: "profile", view: ProfileTab },
+  { name: "about", view: AboutTab },
+] as const;
+
+export default function SettingsPage() {
+  const { t } = useT();
+  const { tab = "receivers" } = useParams<{ tab?: string }>();
+  const admin = useCan("admin");
+  const tabs = TABS.filter((x) => !("admin" in x) || admin);
+  const current = tabs.find((x) => x.name === tab);
+  if (!current) return <NotFound />;
+  const View = current.view;
+  return (
+    <Page title={t(`settings.${current.name}`)} heading={t("nav.settings")}>
+      <nav className="tabs" aria-label={t("nav.settings")}>
+        {tabs.map((x) => (
+          <Link key={x.name} href={`/settings/${x.name}`} aria-current={x.name === tab ? "page" : undefined}>
+            {t(`settings.${x.name}`)}
+          </Link>
+        ))}
+      </nav>
+      <View />
+    </Page>
+  );
+}

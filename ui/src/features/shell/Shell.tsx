@@ -1,0 +1,92 @@
+import { lazy, Suspense, useRef, useState, type ReactNode } from "react";
+import { Link, useLocation } from "wouter";
+import { useMe } from "../../api/me";
+import { useOverview } from "../../api/overview";
+import type { Boot } from "../../api/types";
+import { useKeys } from "../../components/keys";
+import { Icon, Logo } from "../../components/icons";
+import { useT } from "../../i18n/i18n";
+import { AREAS } from "../../routes";
+import { Session } from "../../session";
+import { LiveDot } from "./LiveDot";
+import { MoreSheet, Preferences } from "./Preferences";
+
+const Palette = lazy(() => import("./Palette"));
+const Help = lazy(() => import("./Help"));
+
+const active = (path: string, here: string) => (path === "/" ? here === "/" : here === path || here.startsWith(`${path}/`));
+
+export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
+  const { t } = useT();
+  const [here, go] = useLocation();
+  const me = useMe(boot).data;
+  const counts = useOverview().data;
+  const [open, setOpen] = useState<"" | "palette" | "help" | "more">("");
+  const main = useRef<HTMLElement>(null);
+  useKeys({
+    "mod+k": () => setOpen("palette"),
+    "?": () => setOpen("help"),
+    "/": () => document.querySelector<HTMLInputElement>("[data-filter]")?.focus(),
+    ...Object.fromEntries(AREAS.map((a) => [a.keys, () => go(a.path)])),
+  });
+  const alerts = (counts?.alerts.critical ?? 0) + (counts?.alerts.warning ?? 0);
+  const bad = counts?.checks.down ?? 0;
+  const badge = (path: string) => (path === "/alerts" ? alerts : path === "/checks" ? bad : 0);
+  const link = (a: (typeof AREAS)[number]) => (
+    <Link key={a.path} href={a.path} className="nav-link" aria-current={active(a.path, here) ? "page" : undefined}>
+      <Icon name={a.icon} size={19} />
+      <span>{t(a.label)}</span>
+      {badge(a.path) > 0 && (
+        <span className="badge" aria-label={t(a.path === "/alerts" ? "nav.badge.alerts" : "nav.badge.checks", { n: badge(a.path) })}>
+          {badge(a.path)}
+        </span>
+      )}
+    </Link>
+  );
+  return (
+    <Session value={me}>
+      <button type="button" className="skip" onClick={() => main.current?.focus()}>
+        {t("nav.skip")}
+      </button>
+      <div className="shell">
+        <nav className="side" aria-label={t("nav.main")}>
+          <Link href="/" className="brand">
+            <Logo />
+            <span>Panoptes</span>
+          </Link>
+          <button type="button" className="palette-button" onClick={() => setOpen("palette")} aria-keyshortcuts="Control+K">
+            <Icon name="search" size={15} />
+            <span>{t("palette.open")}</span>
+            <kbd>Ctrl K</kbd>
+          </button>
+          <div className="nav-links">{AREAS.map(link)}</div>
+          <div className="side-foot">
+            <LiveDot />
+            <Preferences />
+          </div>
+        </nav>
+        <main ref={main} tabIndex={-1} id="main">
+          {!me.writable && (
+            <div className="strip" role="status">
+              <Icon name="lock" size={16} />
+              {t("nav.readonly", { reason: me.writable_reason || t("nav.readonly.reason") })}
+            </div>
+          )}
+          {children}
+        </main>
+        <nav className="bottom" aria-label={t("nav.bottom")}>
+          {AREAS.filter((a) => ["/", "/checks", "/alerts"].includes(a.path)).map(link)}
+          <button type="button" className="nav-link" onClick={() => setOpen("more")}>
+            <Icon name="more" size={19} strokeWidth={3} />
+            <span>{t("nav.more")}</span>
+          </button>
+        </nav>
+      </div>
+      <Suspense fallback={null}>
+        {open === "palette" && <Palette onClose={() => setOpen("")} onHelp={() => setOpen("help")} />}
+        {open === "help" && <Help onClose={() => setOpen("")} />}
+      </Suspense>
+      {open === "more" && <MoreSheet onClose={() => setOpen("")} links={AREAS.slice(3).map(link)} />}
+    </Session>
+  );
+}

@@ -1,0 +1,61 @@
+import { lazy, type ComponentType, type LazyExoticComponent } from "react";
+import type { IconName } from "./components/icons";
+import type { Key } from "./i18n/i18n";
+import { OverviewPage } from "./features/overview/OverviewPage";
+
+interface Area {
+  path: string;
+  label: Key;
+  icon: IconName;
+  keys: string;
+}
+
+/** Areas are what menu, bottom bar, palette and shortcuts offer. */
+export const AREAS: Area[] = [
+  { path: "/", label: "nav.overview", icon: "home", keys: "g o" },
+  { path: "/checks", label: "nav.checks", icon: "checks", keys: "g c" },
+  { path: "/alerts", label: "nav.alerts", icon: "bell", keys: "g a" },
+  { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
+  { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
+  { path: "/explore", label: "nav.explore", icon: "explore", keys: "g x" },
+  { path: "/settings", label: "nav.settings", icon: "settings", keys: "g t" },
+];
+
+type Loader = () => Promise<{ default: ComponentType }>;
+
+/** page loads a view when it is first opened; after an upgrade the old file is gone, and the tab reloads once. */
+function page(load: Loader): LazyExoticComponent<ComponentType> {
+  return lazy(() =>
+    load().catch((e: unknown) => {
+      const mark = "panoptes.reloaded";
+      if (Date.now() - Number(sessionStorage.getItem(mark) ?? 0) < 30_000) throw e;
+      sessionStorage.setItem(mark, String(Date.now()));
+      location.reload();
+      return new Promise<{ default: ComponentType }>(() => undefined);
+    }),
+  );
+}
+
+const ChecksPage = page(() => import("./features/checks/ChecksPage"));
+const EditorPage = page(() => import("./features/checks/EditorPage"));
+const DetailPage = page(() => import("./features/checks/DetailPage"));
+const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
+const SilencesPage = page(() => import("./features/silences/SilencesPage"));
+const EventsPage = page(() => import("./features/events/EventsPage"));
+const ExplorePage = page(() => import("./features/explore/ExplorePage"));
+const SettingsPage = page(() => import("./features/settings/SettingsPage"));
+
+/** ROUTES maps addresses to views; the first that fits wins. */
+export const ROUTES: { path: string; page: ComponentType }[] = [
+  { path: "/", page: OverviewPage },
+  { path: "/checks", page: ChecksPage },
+  { path: "/checks/new", page: EditorPage },
+  { path: "/checks/:id", page: DetailPage },
+  { path: "/checks/:id/edit", page: EditorPage },
+  { path: "/alerts", page: AlertsPage },
+  { path: "/silences", page: SilencesPage },
+  { path: "/events", page: EventsPage },
+  { path: "/explore", page: ExplorePage },
+  { path: "/settings", page: SettingsPage },
+  { path: "/settings/:tab", page: SettingsPage },
+];
