@@ -1,0 +1,61 @@
+package websocket_test
+
+import (
+	nethttp "net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	gorilla "github.com/gorilla/websocket"
+	"github.com/stretchr/testify/require"
+
+	"panoptes/internal/probe/probetest"
+	"panoptes/internal/probe/websocket"
+)
+
+func echo(t *testing.T, wait time.Duration) string {
+	up := gorilla.Upgrader{Subprotocols: []string{"chat"}}
+	s := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		<-time.After(wait)
+		c, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for {
+			typ, b, err := c.ReadMessage()
+			if err != nil {
+				return
+			}
+			_ = c.WriteMessage(typ, append([]byte("echo "), b...))
+		}
+	}))
+	t.Cleanup(s.Close)
+	return "ws" + strings.TrimPrefix(s.URL, "http")
+}
+
+func ws(f func(*testing.T) string) func(*testing.T) string {
+	return func(t *testing.T) string { return "ws://" + f(t) }
+}
+
+func TestSuite(t *testing.T) {
+	probetest.Suite{
+		Kind: websocket.Kind{}, Block: `{"send":"hi","expect":"re:^echo hi$"}`,
+		Up:      func(t *testing.T) string { return echo(t, 0) },
+		Slow:    func(t *testing.T) string { return echo(t, 300*time.Millisecond) },
+		Refused: ws(probetest.Refused), Hole: ws(probetest.Hole), Garbage: ws(probetest.Garbage),
+		Names: []string{"probe_websocket_status_code", "probe_ip_protocol"},
+		Faults: []probetest.Fault{
+			{Target: "-", Field: "target"}, {Target: "http://x", Field: "target"}, {Target: "ws://u:p@x", Field: "target"}, {Target: "ws://x:0", Field: "target"},
+			{Block: `{"headers":{"a b":"c"}}`, Field: "websocket.headers.a b"}, {Block: `{"expect":"re:("}`, Field: "websocket.expect"},
+			{Block: `{"subprotocols":["a b"]}`, Field: "websocket.subprotocols[0]"}, {Block: `{"ip_family":"x"}`, Field: "websocket.ip_family"},
+		},
+	}.Test(t)
+	require.True(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["chat"]}`, time.Second).Success)
+	require.False(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["other"]}`, time.Second).Success)
+	s := httptest.NewServer(nethttp.NotFoundHandler())
+	defer s.Close()
+	out := probetest.Run(t, websocket.Kind{}, "ws"+strings.TrimPrefix(s.URL, "http"), "", time.Second)
+	require.Contains(t, out.Message, "404")
+}
