@@ -357,7 +357,9 @@ func TestHungReceiverBlocksNobodyElse(t *testing.T) {
 	require.NoError(t, r.Update(rec, []model.Route{first, second}, nil, nil))
 	require.Less(t, time.Since(begun), 5*time.Second)
 	close(slow.hold)
-	require.Eventually(t, func() bool { return len(slow.messages()) == 1 }, soon, 5*time.Millisecond)
+	// The request that was given up may be answered as well, if its server has
+	// not noticed yet.
+	require.Eventually(t, func() bool { return len(slow.messages()) >= 1 }, soon, 5*time.Millisecond)
 	require.NoError(t, r.Put(t.Context(), firing("blog", since)))
 	require.Eventually(t, func() bool { return len(quick.messages()) == 2 }, soon, 5*time.Millisecond)
 	r.stop()
