@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type outcome struct {
 	samples    int
 	histograms int
 	exemplars  int
-	committed  bool
+	open       []storage.Appender // neither committed nor rolled back
 }
 
 type outcomeKey struct{}
@@ -40,8 +41,12 @@ func (a *guard) Appender(ctx context.Context) storage.Appender {
 	if !ok {
 		o = &outcome{src: a.g.sources.get("")}
 	}
+	app := a.g.deps.Appendable.Appender(ctx)
+	o.mu.Lock()
+	o.open = append(o.open, app)
+	o.mu.Unlock()
 	return &guardedAppender{
-		Appender: a.g.deps.Appendable.Appender(ctx), g: a.g, o: o,
+		Appender: app, g: a.g, o: o,
 		maxT: time.Now().Add(a.g.cfg.MaxAhead).UnixMilli(),
 	}
 }
@@ -159,10 +164,34 @@ func (a *guardedAppender) AppendExemplar(ref storage.SeriesRef, ls labels.Labels
 }
 
 func (a *guardedAppender) Commit() error {
+	a.o.closed(a.Appender)
 	err := a.Appender.Commit()
 	if err == nil {
-		a.o.committed = true
 		a.g.metrics.stored(a.o.proto, a.o.samples, a.o.histograms, a.o.exemplars, a.o.duplicates)
 	}
 	return a.note(err)
+}
+
+func (a *guardedAppender) Rollback() error {
+	a.o.closed(a.Appender)
+	return a.Appender.Rollback()
+}
+
+func (o *outcome) closed(app storage.Appender) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open = slices.DeleteFunc(o.open, func(x storage.Appender) bool { return x == app })
+}
+
+// abandon rolls back what a handler that panicked has left open: an appender
+// that is never closed would hold the storage's memory for ever.
+func (o *outcome) abandon() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var errs []error
+	for _, app := range o.open {
+		errs = append(errs, app.Rollback())
+	}
+	o.open = nil
+	return errors.Join(errs...)
 }

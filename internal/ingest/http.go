@@ -231,11 +231,27 @@ func (g *Ingest) pass(w http.ResponseWriter, r *http.Request, next http.Handler,
 	r = r.WithContext(context.WithValue(r.Context(), outcomeKey{}, o))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	ow := &outcomeWriter{ResponseWriter: w, o: o, code: http.StatusOK}
-	next.ServeHTTP(ow, r)
+	if !g.serve(next, ow, r) {
+		g.fail(w, proto, answer(http.StatusBadRequest, "malformed", "the message contradicts itself, for example by referring to a symbol that is not there"))
+		return
+	}
 	g.metrics.requests.WithLabelValues(proto, strconv.Itoa(ow.code)).Inc()
 	if o.internal != nil {
 		g.log.Warn("samples were not stored", "protocol", proto, "code", ow.code, "err", o.internal)
 	}
+}
+
+// serve calls a handler of the library, which panics on some messages that are
+// well-formed and refer to what is not there. It returns false then, with
+// nothing stored.
+func (g *Ingest) serve(next http.Handler, w *outcomeWriter, r *http.Request) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.Warn("message refused", "protocol", w.o.proto, "panic", p, "err", w.o.abandon())
+		}
+	}()
+	next.ServeHTTP(w, r)
+	return true
 }
 
 // outcomeWriter corrects the status code of a handler that knows fewer kinds of
@@ -251,7 +267,10 @@ func (w *outcomeWriter) WriteHeader(code int) {
 	switch {
 	case lost, code == http.StatusInternalServerError && w.o.internal != nil:
 		code, _ = status(w.o.internal)
-	case code == http.StatusBadRequest && w.o.limited:
+	case code == http.StatusInternalServerError:
+		code = http.StatusBadRequest // the storage did not complain, so the message is at fault
+	}
+	if code == http.StatusBadRequest && w.o.limited {
 		code = http.StatusUnprocessableEntity
 	}
 	if retry(code) {
