@@ -46,9 +46,9 @@ type Store interface {
 type Deps struct {
 	Store Store
 	Kinds []Kind
-	// Audit takes one event for each change, after it was written. It should
+	// Audit takes one event for each change, those written at once together. It should
 	// not block for long: the caller of the change waits for it.
-	Audit      func(context.Context, model.Event)
+	Audit      func(context.Context, ...model.Event)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -120,7 +120,7 @@ type Catalog struct {
 	store Store
 	kinds []Kind // in the order given
 	kind  map[string]*Kind
-	audit func(context.Context, model.Event)
+	audit func(context.Context, ...model.Event)
 	log   *slog.Logger
 	met   *metrics
 	seal  *sealer
@@ -145,7 +145,7 @@ func New(cfg Config, deps Deps) (*Catalog, error) {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	if deps.Audit == nil {
-		deps.Audit = func(context.Context, model.Event) {}
+		deps.Audit = func(context.Context, ...model.Event) {}
 	}
 	c := &Catalog{
 		cfg: cfg, store: deps.Store, kinds: slices.Clone(deps.Kinds), kind: map[string]*Kind{},

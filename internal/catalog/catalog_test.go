@@ -81,10 +81,10 @@ func open(t testing.TB, dir string, store *control.Control, stopStore func()) *f
 		catalog.Config{LastSeenPath: filepath.Join(dir, "catalog.json"), KeyPath: filepath.Join(dir, "secret.key")},
 		catalog.Deps{
 			Store: store, Kinds: kinds(), Logger: slog.New(slog.NewTextHandler(f.log, nil)),
-			Audit: func(_ context.Context, e model.Event) {
+			Audit: func(_ context.Context, e ...model.Event) {
 				mu.Lock()
 				defer mu.Unlock()
-				events = append(events, e)
+				events = append(events, e...)
 			},
 		})
 	require.NoError(t, err)

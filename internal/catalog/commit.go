@@ -140,9 +140,11 @@ func (c *Catalog) written(ctx context.Context, actor string, ps []*planned) {
 	if err := c.cache.wait(wctx, ps[len(ps)-1].rec.Revision); err != nil {
 		c.log.Warn("written, but not seen here yet", "revision", ps[len(ps)-1].rec.Revision)
 	}
-	for _, p := range ps {
-		c.audit(context.WithoutCancel(ctx), c.event(actor, p))
+	events := make([]model.Event, len(ps))
+	for i, p := range ps {
+		events[i] = c.event(actor, p)
 	}
+	c.audit(context.WithoutCancel(ctx), events...)
 }
 
 // event tells of one change, with the record before and after, redacted.

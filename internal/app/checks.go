@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"panoptes/internal/api"
+	"panoptes/internal/model"
+	"panoptes/internal/probe"
+	"panoptes/internal/probe/all"
+	"panoptes/internal/verdict"
+)
+
+// localProber asks this server's worker, the only one there is.
+type localProber struct {
+	worker *probe.Worker
+	region string
+}
+
+func (p localProber) ProbeNow(ctx context.Context, checkID, region string) (model.Result, error) {
+	if region != p.region {
+		return model.Result{}, fmt.Errorf("probe in region %s: %w: no worker lives there", region, model.ErrUnavailable)
+	}
+	return p.worker.RunNow(ctx, checkID)
+}
+
+// checks answers what pages ask about checks. The past of a check is read from
+// the history once and then kept up to date.
+type checks struct {
+	app   *App
+	kinds []probe.Kind
+
+	mu   sync.Mutex                      // guards past
+	past map[string][]verdict.Transition // by id, oldest first; what has been read so far
+}
+
+// pastLength is how far back the longest window reaches.
+const pastLength = 366 * 24 * time.Hour
+
+func newChecks(a *App) *checks {
+	return &checks{app: a, kinds: all.Kinds(), past: map[string][]verdict.Transition{}}
+}
+
+// seen keeps the past up to date.
+func (c *checks) seen(t verdict.Transition) {
+	c.app.publish(t.Check)
+	t.Regions, t.Evidence = nil, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if list, ok := c.past[t.Check.ID]; ok {
+		c.past[t.Check.ID] = append(list, t)
+	}
+}
+
+// keep forgets the checks that are gone.
+func (c *checks) keep(ids map[string]model.Check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.past {
+		if _, ok := ids[id]; !ok {
+			delete(c.past, id)
+		}
+	}
+}
+
+// transitions returns the past of a check, not to be changed.
+func (c *checks) transitions(ctx context.Context, id string) ([]verdict.Transition, error) {
+	c.mu.Lock()
+	list, ok := c.past[id]
+	c.mu.Unlock()
+	if ok {
+		return list, nil
+	}
+	events, err := c.app.history.Transitions(ctx, "check/"+id, time.Now().Add(-pastLength))
+	if err != nil {
+		return nil, fmt.Errorf("read the past of check %s: %w", id, err)
+	}
+	list = make([]verdict.Transition, 0, len(events))
+	for _, e := range events {
+		t, err := verdict.FromEvent(e)
+		if err != nil {
+			continue // an event of another version; the time counts for the state before
+		}
+		t.Regions, t.Evidence = nil, nil
+		list = append(list, t)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A transition that came meanwhile is in the history already: read again next time.
+	if len(events) > 0 || c.past[id] == nil {
+		c.past[id] = slices.Clip(list)
+	}
+	return list, nil
+}
+
+func (c *checks) States() map[string]model.CheckState { return c.app.verdict.States() }
+
+func (c *checks) RunNow(ctx context.Context, id string) ([]model.Result, error) {
+	r, err := c.app.worker.RunNow(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return []model.Result{r}, nil
+}
+
+func (c *checks) Test(ctx context.Context, check model.Check) ([]model.Result, error) {
+	r, err := c.app.worker.Test(ctx, check)
+	if err != nil {
+		return nil, err
+	}
+	return []model.Result{r}, nil
+}
+
+// windows are those that uptime is told for.
+var windows = []struct {
+	name   string
+	length time.Duration
+}{{"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", 30 * 24 * time.Hour}, {"90d", 90 * 24 * time.Hour}, {"1y", 365 * 24 * time.Hour}}
+
+func (c *checks) Uptime(ctx context.Context, id string) (api.Uptime, error) {
+	past, err := c.transitions(ctx, id)
+	if err != nil {
+		return api.Uptime{}, err
+	}
+	now := time.Now()
+	out := api.Uptime{Windows: map[string]api.UptimeWindow{}, Regions: map[string]map[string]float64{}}
+	for _, w := range windows {
+		out.Windows[w.name] = api.UptimeWindow(verdict.Uptime(past, now.Add(-w.length), now))
+	}
+	check, ok := (*c.app.results.checks.Load())[id]
+	if !ok {
+		return out, nil
+	}
+	samples, err := c.app.query.Instant(ctx, verdict.ReachabilityQuery(check, 24*time.Hour), now)
+	if err != nil {
+		c.app.log.Warn("reachability not known", "check", check.Name, "err", err)
+		return out, nil
+	}
+	for _, s := range samples {
+		out.Regions[s.Labels.Get(model.LabelRegion)] = map[string]float64{"24h": s.V}
+	}
+	return out, nil
+}
+
+func (c *checks) Bars(ctx context.Context, id string, from, to time.Time, n int) ([]api.Bar, *float64, error) {
+	past, err := c.transitions(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	buckets := verdict.Bars(past, from, to, n)
+	bars := make([]api.Bar, len(buckets))
+	for i, b := range buckets {
+		bars[i] = api.Bar{From: b.From, To: b.To, Status: string(b.Status), Down: b.Down}
+	}
+	return bars, verdict.Uptime(past, from, to).Uptime, nil
+}
+
+// targets names what each kind calls its target.
+var targets = map[string]api.TargetInfo{
+	"http":      {Label: map[string]string{"en": "URL", "zh-CN": "网址"}, Placeholder: "https://shop.example/"},
+	"tcp":       {Label: map[string]string{"en": "Host and port", "zh-CN": "主机和端口"}, Placeholder: "db.example:5432"},
+	"tls":       {Label: map[string]string{"en": "Host and port", "zh-CN": "主机和端口"}, Placeholder: "shop.example:443"},
+	"icmp":      {Label: map[string]string{"en": "Host", "zh-CN": "主机"}, Placeholder: "gateway.example"},
+	"dns":       {Label: map[string]string{"en": "Name to look up", "zh-CN": "要查询的域名"}, Placeholder: "www.example.com"},
+	"websocket": {Label: map[string]string{"en": "URL", "zh-CN": "网址"}, Placeholder: "wss://chat.example/socket"},
+	"grpc":      {Label: map[string]string{"en": "Host and port", "zh-CN": "主机和端口"}, Placeholder: "api.example:443"},
+}
+
+// kindNames are the kinds' names for people.
+var kindNames = map[string]map[string]string{
+	"http": {"en": "HTTP(S)", "zh-CN": "HTTP(S)"}, "tcp": {"en": "TCP port", "zh-CN": "TCP 端口"}, "tls": {"en": "TLS certificate", "zh-CN": "TLS 证书"},
+	"icmp": {"en": "Ping (ICMP)", "zh-CN": "Ping（ICMP）"}, "dns": {"en": "DNS", "zh-CN": "DNS"}, "websocket": {"en": "WebSocket", "zh-CN": "WebSocket"},
+	"grpc": {"en": "gRPC health", "zh-CN": "gRPC 健康检查"}, "push": {"en": "Heartbeat (push)", "zh-CN": "心跳（推送）"},
+}
+
+func (c *checks) Types() []api.TypeInfo {
+	out := make([]api.TypeInfo, 0, len(c.kinds))
+	for _, k := range c.kinds {
+		info := api.TypeInfo{Name: k.Name(), Label: kindNames[k.Name()], Fields: checkFields(k.Schema())}
+		if info.Label == nil {
+			info.Label = map[string]string{"en": strings.ToUpper(k.Name()), "zh-CN": strings.ToUpper(k.Name())}
+		}
+		if t, ok := targets[k.Name()]; ok {
+			info.Target = &t
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// publish tells the stream of the state that a check has now.
+func (a *App) publish(c model.Check) {
+	if s, ok := a.verdict.State(c.ID); ok {
+		a.api.PublishState(c.ID, c.Name, s)
+	}
+}

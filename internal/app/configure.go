@@ -1,0 +1,292 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"panoptes/internal/catalog"
+	"panoptes/internal/model"
+	"panoptes/internal/sample"
+	"panoptes/internal/verdict"
+)
+
+// records decodes all records of a kind, ids and revisions filled in. One that
+// this version cannot read is left out and logged: the others must work.
+func records[T any](a *App, kind string, fill func(*T, model.Record)) []T {
+	list := a.catalog.List(kind)
+	out := make([]T, 0, len(list))
+	for _, rec := range list {
+		var t T
+		if err := json.Unmarshal(rec.Spec, &t); err != nil {
+			a.log.Error("record unreadable, it is left out", "kind", kind, "name", rec.Name, "err", err)
+			continue
+		}
+		if fill != nil {
+			fill(&t, rec)
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func (a *App) listChecks() []model.Check {
+	return records(a, model.KindCheck, func(c *model.Check, r model.Record) {
+		c.ID, c.Revision = r.ID, r.Revision
+		c.Default()
+	})
+}
+
+// regions lists the places that vote: those on record and this server's own.
+func (a *App) regions() []string {
+	own := false
+	var out []string
+	for _, r := range a.catalog.List(model.KindRegion) {
+		out = append(out, r.Name)
+		own = own || r.Name == a.cfg.Region
+	}
+	if !own {
+		out = append(out, a.cfg.Region)
+	}
+	return out
+}
+
+// configure waits until the parts can work, then keeps them in step with the catalog.
+func (a *App) configure(ctx context.Context) error {
+	for _, ready := range []<-chan struct{}{a.catalog.Ready(), a.store.Ready()} {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if err := a.restore(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	changed := make(chan string, 1024)
+	cancel := a.catalog.Subscribe(func(ch catalog.Change) {
+		a.api.PublishRecord(ch.Kind, ch.ID, ch.Op+"d")
+		select {
+		case changed <- ch.Kind:
+		case <-ctx.Done():
+		}
+	})
+	defer cancel()
+	a.takeChecks()
+	a.takeAlerting()
+	a.takeSettings()
+	close(a.started)
+	a.log.Info("server ready", "checks", len(a.catalog.List(model.KindCheck)), "url", a.URL())
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case kind := <-changed:
+			a.take(gather(changed, kind))
+		}
+	}
+}
+
+// gather waits a moment for more changes: ten thousand at once are one.
+func gather(changed <-chan string, first string) map[string]bool {
+	kinds := map[string]bool{first: true}
+	timer := time.NewTimer(50 * time.Millisecond)
+	defer timer.Stop()
+	for {
+		select {
+		case k := <-changed:
+			kinds[k] = true
+		case <-timer.C:
+			return kinds
+		}
+	}
+}
+
+func (a *App) take(kinds map[string]bool) {
+	if kinds[model.KindCheck] || kinds[model.KindMaintenance] || kinds[model.KindRegion] {
+		a.takeChecks()
+	}
+	if kinds[model.KindReceiver] || kinds[model.KindRoute] || kinds[model.KindInhibition] || kinds[model.KindInterval] {
+		a.takeAlerting()
+	}
+	if kinds[model.KindSetting] {
+		a.takeSettings()
+	}
+}
+
+// restore continues where the last process ended: states, alerts, heartbeats.
+func (a *App) restore(ctx context.Context) error {
+	last, err := a.history.LastStates(ctx)
+	if err != nil {
+		return fmt.Errorf("read the last states: %w", err)
+	}
+	a.verdict.Restore(last)
+	list := a.listChecks()
+	for _, c := range list {
+		e, ok := last["check/"+c.ID]
+		if !ok || c.Paused {
+			continue
+		}
+		t, err := verdict.FromEvent(e)
+		if err != nil {
+			a.log.Warn("last state unreadable, the check begins anew", "check", c.Name, "err", err)
+			continue
+		}
+		a.bridge.restore(c, t)
+	}
+	a.push.Update(list)
+	if err := a.beats.load(); err != nil {
+		a.log.Warn("heartbeats begin anew", "err", err)
+	}
+	return nil
+}
+
+func (a *App) takeChecks() {
+	list := a.listChecks()
+	byID := make(map[string]model.Check, len(list))
+	for _, c := range list {
+		byID[c.ID] = c
+	}
+	a.results.checks.Store(&byID)
+	a.bridge.setChecks(byID)
+	a.checks.keep(byID)
+	a.push.Update(list)
+	a.verdict.Update(list, records(a, model.KindMaintenance, func(m *model.Maintenance, r model.Record) { m.ID = r.ID }))
+	a.worker.Update(list)
+}
+
+func (a *App) takeAlerting() {
+	err := a.alerting.Update(
+		records(a, model.KindReceiver, func(x *model.Receiver, r model.Record) { x.ID, x.Revision = r.ID, r.Revision }),
+		records(a, model.KindRoute, func(x *model.Route, r model.Record) { x.ID, x.Revision = r.ID, r.Revision }),
+		records[model.Inhibition](a, model.KindInhibition, nil),
+		records[model.Interval](a, model.KindInterval, nil))
+	a.health.alertingErr.Store(&err)
+	if err != nil {
+		a.log.Error("alerting keeps its old configuration", "err", err)
+	}
+}
+
+func (a *App) takeSettings() {
+	r := retention{Time: a.cfg.Storage.RetentionTime, Size: a.cfg.Storage.RetentionSize}
+	if rec, err := a.catalog.Get(model.KindSetting, settingRetention); err == nil {
+		var s model.Setting
+		if err := json.Unmarshal(rec.Spec, &s); err == nil {
+			if set, err := parseRetention(s.Value); err == nil {
+				r = set
+			}
+		}
+	}
+	if err := a.store.ApplyRetention(r.Time.D(), int64(r.Size)); err != nil {
+		a.log.Error("retention not changed", "err", err)
+	}
+}
+
+// reload is what /-/reload asks for: everything is taken from the catalog again.
+func (a *App) reload(context.Context) error {
+	select {
+	case <-a.started:
+	default:
+		return fmt.Errorf("%w: the server is starting", model.ErrUnavailable)
+	}
+	a.takeChecks()
+	a.takeAlerting()
+	a.takeSettings()
+	if err := a.health.alertingErr.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// bootstrap makes the first administrator and applies the files, as soon as
+// the catalog takes writes.
+func (a *App) bootstrap(ctx context.Context) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		select {
+		case <-a.catalog.Ready():
+			err := a.catalog.Writable()
+			if err == nil {
+				err = a.first(ctx)
+			}
+			var inv model.Invalid
+			if err == nil || errors.As(err, &inv) {
+				return err
+			}
+			a.log.Debug("first records wait", "err", err)
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *App) first(ctx context.Context) error {
+	if err := a.auth.Bootstrap(ctx); err != nil {
+		return err
+	}
+	var docs []catalog.Doc
+	for _, path := range a.cfg.Apply {
+		d, err := readDocuments(path)
+		if err != nil {
+			return model.Invalid{{Field: path, Msg: err.Error()}}
+		}
+		docs = append(docs, d...)
+	}
+	if a.sample != nil && len(a.catalog.List(model.KindCheck)) == 0 {
+		for _, d := range a.sample.Documents(a.URL()) {
+			docs = append(docs, catalog.Doc(d))
+		}
+	}
+	if len(docs) > 0 {
+		changes, err := a.catalog.Apply(ctx, "system", docs, false)
+		if err != nil {
+			return err
+		}
+		a.log.Info("files applied", "records", len(changes))
+	}
+	if a.sample != nil {
+		fmt.Fprintf(a.notice, "Sample targets are served from port %d on; what is delivered to them shows at %s\n", sample.BasePort+a.cfg.PortOffset, a.sample.InboxURL())
+	}
+	return nil
+}
+
+func readDocuments(path string) ([]catalog.Doc, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	dec := yaml.NewDecoder(f)
+	var docs []catalog.Doc
+	for {
+		var d struct {
+			Kind string         `yaml:"kind"`
+			Name string         `yaml:"name"`
+			Spec map[string]any `yaml:"spec"`
+		}
+		err := dec.Decode(&d)
+		if err != nil {
+			if err.Error() == "EOF" {
+				return docs, nil
+			}
+			return nil, err
+		}
+		spec, err := json.Marshal(d.Spec)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", d.Kind, d.Name, err)
+		}
+		docs = append(docs, catalog.Doc{Kind: d.Kind, Name: d.Name, Spec: spec})
+	}
+}

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"panoptes/internal/api"
+)
+
+// health gathers what the parts say of themselves.
+type health struct {
+	app         *App
+	began       time.Time
+	alertingErr atomic.Pointer[error]
+}
+
+func newHealth(a *App) *health { return &health{app: a, began: time.Now()} }
+
+// The levels of health: the process, its ports, its functions, its data.
+const (
+	levelProcess  = "L1"
+	levelPorts    = "L2"
+	levelFunction = "L3"
+	levelData     = "L4"
+)
+
+// The weight of a part's state in the score.
+const (
+	costWarning  = 10
+	costCritical = 35
+)
+
+func (h *health) report(context.Context) api.Health {
+	a := h.app
+	var parts []api.HealthPart
+	add := func(name, level, bad string, err error, good string) {
+		p := api.HealthPart{Name: name, Level: level, Status: "ok", Message: good}
+		if err != nil {
+			p.Status, p.Message = bad, err.Error()
+		}
+		parts = append(parts, p)
+	}
+	add("process", levelProcess, "critical", nil, fmt.Sprintf("running for %s", time.Since(h.began).Round(time.Second)))
+	add("web", levelPorts, "critical", nil, "answering at "+a.URL())
+	add("configuration", levelFunction, "warning", a.catalog.Writable(), "can be read and changed")
+	add("watching", levelFunction, "critical", a.ready(), "checks are run and judged")
+	var alertErr error
+	if p := h.alertingErr.Load(); p != nil {
+		alertErr = *p
+	}
+	add("alerting", levelFunction, "critical", alertErr, "alerts are grouped, routed and sent")
+	add("samples", levelData, "critical", a.store.Health(), "stored and synced")
+	var damage error
+	if d := a.store.Damage(); len(d) > 0 {
+		damage = fmt.Errorf("%d damaged parts were set aside; the newest: %s at %s (%s)", len(d), d[len(d)-1].Kind, d[len(d)-1].Path, d[len(d)-1].Err)
+	}
+	add("sample files", levelData, "warning", damage, "no damage found")
+	add("history", levelData, "warning", a.history.Damaged(), "no damage found")
+
+	out := api.Health{Status: "ok", Score: 100, Parts: parts}
+	for _, p := range parts {
+		switch p.Status {
+		case "warning":
+			out.Score -= costWarning
+			if out.Status == "ok" {
+				out.Status = "warning"
+			}
+		case "critical":
+			out.Score -= costCritical
+			out.Status = "critical"
+		}
+	}
+	out.Score = max(out.Score, 0)
+	return out
+}
+
+// userOf names who asks, for limits per user.
+func userOf(ctx context.Context) string {
+	if id := api.Identity(ctx); id != nil {
+		return id.Actor()
+	}
+	return ""
+}
