@@ -148,6 +148,12 @@ func (sc schedule) nextOn(date, after time.Time) (best time.Time, found bool) {
 		}
 		for set := sc.minute; set != 0; set &= set - 1 {
 			c := time.Date(date.Year(), date.Month(), date.Day(), h, bits.TrailingZeros64(set), 0, 0, date.Location())
+			// Of a time that comes twice the first counts; time.Date may give either.
+			for _, shift := range []time.Duration{time.Hour, 30 * time.Minute} {
+				if e := c.Add(-shift); e.Hour() == c.Hour() && e.Minute() == c.Minute() {
+					c = e
+				}
+			}
 			if c.After(after) && (!found || c.Before(best)) {
 				best, found = c, true
 			}

@@ -66,9 +66,9 @@ func (e *Engine) tick(now time.Time) {
 	for i, w := range e.windows {
 		on[i] = w.active(now)
 	}
-	regions := e.deps.Regions()
+	regions := sorted(e.deps.Regions())
 	moved := !slices.Equal(regions, e.regions)
-	e.regions = slices.Clone(regions)
+	e.regions = regions
 	e.lockAll()
 	for i, w := range e.windows {
 		w.on = on[i] // read by the machines of all shards

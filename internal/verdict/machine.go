@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"panoptes/internal/model"
 )
 
@@ -52,6 +54,7 @@ type machine struct {
 	regions []regionVotes
 	windows []*window
 	ttl     time.Duration
+	series  labels.Labels // of panoptes_check_status
 
 	decided    model.Status // by votes alone
 	visible    model.Status // decided, or maintenance, or paused
@@ -62,7 +65,6 @@ type machine struct {
 	code       string
 	live       bool // decided here, not only restored
 	graceUntil time.Time
-	deadline   time.Time // when the next look is due without a new result
 
 	fails, goods int
 	lastCount    time.Time
@@ -83,32 +85,27 @@ func newMachine(now time.Time) *machine {
 // configure takes over the record. Votes about something else are forgotten.
 func (m *machine) configure(c model.Check, p Policy, regions []string, now time.Time) {
 	old := m.check
-	m.check, m.policy, m.ttl = c, p, voteAge(&c)
+	m.check, m.policy, m.ttl, m.series = c, p, voteAge(&c), series(&c)
 	if old.ID != "" && (old.Target != c.Target || old.Type != c.Type || old.Inverted != c.Inverted || string(old.Block) != string(c.Block)) {
 		m.regions = nil
 		m.live = false
 		m.fails, m.goods = 0, 0
 	}
 	m.setRegions(regions, now)
-	m.deadline = now
 }
 
 func (m *machine) setRegions(names []string, now time.Time) {
-	for i := range m.regions {
-		m.regions[i].counted = false
-	}
 	for _, n := range names {
-		r := m.region(n)
-		if len(r.votes) == 0 {
-			// Somebody must have time to vote before silence means anything.
+		if r := m.region(n); !r.counted && len(r.votes) == 0 {
+			// A new region must have time to vote before its silence means anything.
 			m.graceUntil = now.Add(m.ttl)
 		}
-		r.counted = true
 	}
 	for i := range m.regions {
-		m.regions[i].weight = m.policy.Weight(m.regions[i].name)
+		r := &m.regions[i]
+		r.counted = slices.Contains(names, r.name)
+		r.weight = m.policy.Weight(r.name)
 	}
-	m.deadline = now
 }
 
 func (m *machine) region(name string) *regionVotes {
@@ -125,7 +122,7 @@ func (m *machine) region(name string) *regionVotes {
 func (m *machine) accept(r model.Result, now time.Time) bool {
 	end := r.Start.Add(r.Duration)
 	if now.Sub(end) >= m.ttl {
-		return false // back-filled
+		return false // back-filled: it tells nothing about now
 	}
 	if end.After(now) {
 		end = now
@@ -326,7 +323,6 @@ func (m *machine) settle(now time.Time, ancestorDown bool) (Transition, bool) {
 	from := m.visible
 	if from == model.StatusPaused && to != model.StatusMaintenance {
 		// The votes from before the pause say nothing about now.
-		m.regions = slices.Clone(m.regions)
 		for i := range m.regions {
 			m.regions[i].votes = nil
 		}
@@ -397,5 +393,4 @@ func (m *machine) restore(t Transition, now time.Time) {
 		}
 	}
 	m.graceUntil = now.Add(m.ttl)
-	m.deadline = now
 }

@@ -21,14 +21,18 @@ func (e *Engine) Collect(now time.Time) model.Batch {
 	for _, s := range e.shards {
 		s.mu.Lock()
 		for _, m := range s.byID {
-			b := labels.NewBuilder(labels.FromMap(m.check.Labels))
-			b.Set(labels.MetricName, StatusMetric)
-			b.Set(model.LabelCheck, m.check.Name)
-			out = append(out, model.Sample{Labels: b.Labels(), T: now.UnixMilli(), V: float64(m.visible.Code())})
+			out = append(out, model.Sample{Labels: m.series, T: now.UnixMilli(), V: float64(m.visible.Code())})
 		}
 		s.mu.Unlock()
 	}
 	return out
+}
+
+func series(c *model.Check) labels.Labels {
+	b := labels.NewBuilder(labels.FromMap(c.Labels))
+	b.Set(labels.MetricName, StatusMetric)
+	b.Set(model.LabelCheck, c.Name)
+	return b.Labels()
 }
 
 func (e *Engine) runSamples(ctx context.Context) {

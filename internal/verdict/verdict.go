@@ -149,7 +149,7 @@ func (e *Engine) Update(checks []model.Check, maintenances []model.Maintenance) 
 		w.on = w.active(now)
 		e.windows = append(e.windows, w)
 	}
-	e.regions = e.deps.Regions()
+	e.regions = sorted(e.deps.Regions())
 	e.setFamily(checks)
 	want := make(map[string]bool, len(checks))
 	for _, c := range checks {
@@ -191,6 +191,8 @@ func (e *Engine) Update(checks []model.Check, maintenances []model.Maintenance) 
 		s.mu.Unlock()
 	}
 }
+
+func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }
 
 // expand replaces "*" by all regions and removes doubles.
 func expand(names, all []string) []string {
