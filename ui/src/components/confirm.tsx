@@ -13,6 +13,10 @@ interface Ask {
 
 let current: Ask | null = null;
 const listeners = new Set<() => void>();
+const subscribe = (f: () => void) => {
+  listeners.add(f);
+  return () => listeners.delete(f);
+};
 function set(a: Ask | null) {
   current = a;
   listeners.forEach((f) => f());
@@ -34,13 +38,7 @@ export function confirm(a: Omit<Ask, "done">): Promise<boolean> {
 
 export function ConfirmHost() {
   const { t } = useT();
-  const ask = useSyncExternalStore(
-    (f) => {
-      listeners.add(f);
-      return () => listeners.delete(f);
-    },
-    () => current,
-  );
+  const ask = useSyncExternalStore(subscribe, () => current);
   if (!ask) return null;
   return (
     <Dialog title={ask.title} onClose={() => ask.done(false)}>

@@ -11,6 +11,10 @@ interface Toast {
 let toasts: Toast[] = [];
 let seq = 0;
 const listeners = new Set<() => void>();
+const subscribe = (f: () => void) => {
+  listeners.add(f);
+  return () => listeners.delete(f);
+};
 function set(t: Toast[]) {
   toasts = t;
   listeners.forEach((f) => f());
@@ -29,13 +33,7 @@ export const toastError = (e: unknown) => toast(errorText(e), true);
 
 export function ToastHost() {
   const { t } = useT();
-  const list = useSyncExternalStore(
-    (f) => {
-      listeners.add(f);
-      return () => listeners.delete(f);
-    },
-    () => toasts,
-  );
+  const list = useSyncExternalStore(subscribe, () => toasts);
   return (
     <div className="toasts" role="status" aria-live="polite">
       {list.map((x) => (

@@ -99,23 +99,21 @@ function tick() {
   ticks.forEach((f) => f());
 }
 
-/** useNow is the time, renewed every five seconds for all who look at it. */
-export function useNow(): number {
-  return useSyncExternalStore(
-    (f) => {
-      ticks.add(f);
-      if (!timer) {
-        now = Date.now();
-        timer = window.setInterval(tick, 5000);
-      }
-      return () => {
-        ticks.delete(f);
-        if (!ticks.size) {
-          clearInterval(timer);
-          timer = 0;
-        }
-      };
-    },
-    () => now,
-  );
+// One function for all: another one at each render would subscribe anew each time.
+function watch(f: () => void) {
+  ticks.add(f);
+  if (!timer) {
+    now = Date.now();
+    timer = window.setInterval(tick, 5000);
+  }
+  return () => {
+    ticks.delete(f);
+    if (!ticks.size) {
+      clearInterval(timer);
+      timer = 0;
+    }
+  };
 }
+
+/** useNow is the time, renewed every five seconds for all who look at it. */
+export const useNow = (): number => useSyncExternalStore(watch, () => now);

@@ -14,7 +14,7 @@ export function Regions({ c, uptime }: { c: Check; uptime: Uptime | undefined })
       {regions.length ? (
         // A table that is wider than a phone scrolls, and by keyboard too.
         // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
-        <div className="scroll-x" role="region" aria-labelledby="ck-regions" tabIndex={0}>
+        <div className="scroll-x" role="group" aria-labelledby="ck-regions" tabIndex={0}>
           <table className="plain">
             <thead>
               <tr>
