@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -87,6 +88,7 @@ type App struct {
 	health  *health
 	beats   *heartbeats
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	settled atomic.Bool   // the first records are there
 	started chan struct{} // closed once the parts watch what the catalog says
 }
 
@@ -398,6 +400,10 @@ func (a *App) audit(ctx context.Context, e model.Event) { a.auditAll(ctx, e) }
 func (a *App) ready() error {
 	select {
 	case <-a.started:
+		// Without a configuration store nobody waits for its first records.
+		if !a.settled.Load() && a.catalog.Writable() == nil {
+			return fmt.Errorf("%w: the first records are being made", model.ErrUnavailable)
+		}
 		return nil
 	default:
 	}

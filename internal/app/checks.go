@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,10 +103,28 @@ func (c *checks) States() map[string]model.CheckState { return c.app.verdict.Sta
 
 func (c *checks) RunNow(ctx context.Context, id string) ([]model.Result, error) {
 	r, err := c.app.worker.RunNow(ctx, id)
+	if errors.Is(err, model.ErrNotFound) {
+		// Paused, or made a moment ago: the worker does not have it.
+		r, err = c.runRecord(ctx, id)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return []model.Result{r}, nil
+}
+
+func (c *checks) runRecord(ctx context.Context, id string) (model.Result, error) {
+	rec, err := c.app.catalog.Get(model.KindCheck, id)
+	if err != nil {
+		return model.Result{}, err
+	}
+	var check model.Check
+	if err := json.Unmarshal(rec.Spec, &check); err != nil {
+		return model.Result{}, fmt.Errorf("read check %s: %w", rec.Name, err)
+	}
+	check.ID, check.Revision = rec.ID, rec.Revision
+	check.Default()
+	return c.app.worker.Test(ctx, check)
 }
 
 func (c *checks) Test(ctx context.Context, check model.Check) ([]model.Result, error) {

@@ -217,8 +217,13 @@ func (a *App) bootstrap(ctx context.Context) error {
 				err = a.first(ctx)
 			}
 			var inv model.Invalid
-			if err == nil || errors.As(err, &inv) {
-				return err
+			if errors.As(err, &inv) {
+				return err // a wrong file or setting does not get better
+			}
+			if err == nil {
+				a.settled.Store(true)
+				<-ctx.Done()
+				return nil
 			}
 			a.log.Debug("first records wait", "err", err)
 		case <-ctx.Done():
