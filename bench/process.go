@@ -78,7 +78,7 @@ func startPanoptes(ctx context.Context, dir string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{"PANOPTES_API_KEY=" + apiKey, "PANOPTES_ADMIN_PASSWORD=" + apiKey, "PANOPTES_PEER_LISTEN=127.0.0.1:0", "PANOPTES_PROBE_ALLOW_LOOPBACK=true"}
+	env := []string{"PANOPTES_API_KEY=" + apiKey, "PANOPTES_ADMIN_PASSWORD=" + apiKey, "PANOPTES_PEER_LISTEN=127.0.0.1:0", "PANOPTES_PROBE_ALLOW_LOOPBACK=true", "PANOPTES_INGEST_SERIES_PER_SOURCE=2000000"}
 	return start(ctx, "panoptes", "http://"+addr, bin, env, "server", "--data-dir", data, "--listen", addr, "--log-level", "warn")
 }
 

@@ -265,7 +265,7 @@ func (a *App) openStorage() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the query engine: %w", err)
 	}
-	a.ingest, err = ingest.New(ingest.Config{}, ingest.Deps{Appendable: a.store, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
+	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.store, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
 	if err != nil {
 		return fmt.Errorf("open the write endpoints: %w", err)
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	History History `yaml:"history"`
 	Probe   Probe   `yaml:"probe"`
 	Query   Query   `yaml:"query"`
+	Ingest  Ingest  `yaml:"ingest"`
 	Access  Access  `yaml:"access"`
 
 	Apply []string `yaml:"apply"` // files of records that are applied at every start
@@ -78,6 +79,11 @@ type Query struct {
 	Timeout       model.Duration `yaml:"timeout"`        // default 2m
 }
 
+// Ingest bounds what writers may send.
+type Ingest struct {
+	SeriesPerSource int `yaml:"series_per_source"` // active series of one key or user; default 50,000
+}
+
 // Access is about who gets in.
 type Access struct {
 	AdminPassword model.Secret `yaml:"-"` // PANOPTES_ADMIN_PASSWORD
@@ -107,6 +113,7 @@ func Default() Config {
 		},
 		History: History{Retention: model.Duration(400 * 24 * time.Hour)},
 		Query:   Query{MaxSamples: 50_000_000, MaxConcurrent: 20, MaxSeries: 100_000, Timeout: model.Duration(2 * time.Minute)},
+		Ingest:  Ingest{SeriesPerSource: 50_000},
 	}
 }
 
@@ -184,6 +191,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Query.Timeout.D() < time.Second {
 		inv.Add("query.timeout", "must be at least 1s")
+	}
+	if c.Ingest.SeriesPerSource < 1 {
+		inv.Add("ingest.series_per_source", "must be at least 1")
 	}
 	for i, f := range c.Apply {
 		if _, err := os.Stat(f); err != nil {
