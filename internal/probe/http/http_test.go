@@ -8,6 +8,7 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestSuite(t *testing.T) {
 			{Block: `{"bearer_token":"a","basic_auth":{"username":"b"}}`, Field: "http.basic_auth"},
 			{Block: `{"proxy":{"url":"ftp://x"}}`, Field: "http.proxy.url"}, {Block: `{"ip_family":"5"}`, Field: "http.ip_family"},
 			{Block: `{"tls":{"ca":"x"}}`, Field: "http.tls.ca"}, {Block: `{"tls":{"cert":"x"}}`, Field: "http.tls.key"}, {Block: `{"tls":{"min_version":"4"}}`, Field: "http.tls.min_version"},
-			{Block: `{"degraded_after":3}`, Field: "http"}, {Block: `{"max_redirects":"x"}`, Field: "http.max_redirects"},
+			{Block: `{"degraded_after":3}`, Field: "http.degraded_after"}, {Block: `{"max_redirects":"x"}`, Field: "http.max_redirects"},
 		},
 	}.Test(t)
 }
@@ -252,11 +253,11 @@ func FuzzResponse(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b"))
-	var answer []byte
-	a := probetest.Listen(f, func(c net.Conn) { _, _ = c.Write(answer) })
+	var answer atomic.Pointer[[]byte]
+	a := probetest.Listen(f, func(c net.Conn) { _, _ = c.Write(*answer.Load()) })
 	p := probetest.Compile(f, http.Kind{}, "http://"+a, `{"expect_body":"ok","max_redirects":0}`)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		answer = b
+		answer.Store(&b)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_ = p.Run(ctx)

@@ -190,8 +190,10 @@ func (p *httpProbe) samples(st *state, err error) []probe.Sample {
 	if r := st.resp; r != nil {
 		status, length = float64(r.StatusCode), float64(r.ContentLength)
 		version = float64(r.ProtoMajor) + float64(r.ProtoMinor)/10
-		if t, terr := nethttp.ParseTime(r.Header.Get("Last-Modified")); terr == nil {
-			modified = float64(t.Unix())
+		if h := r.Header.Get("Last-Modified"); h != "" {
+			if t, terr := nethttp.ParseTime(h); terr == nil {
+				modified = float64(t.Unix())
+			}
 		}
 	}
 	if st.facts != nil && err == nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/net/bpf"
 	xicmp "golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -173,6 +174,30 @@ func listen(a netip.Addr) (c *xicmp.PacketConn, raw bool, err error) {
 	return nil, false, fmt.Errorf("this worker may not send ICMP: allow its group in net.ipv4.ping_group_range or give it CAP_NET_RAW (%w)", err)
 }
 
+// onlyReplies keeps the traffic of others from a raw socket, which would fill
+// its buffer when many checks run. Without it answers are told apart all the same.
+func onlyReplies(c4 *ipv4.PacketConn, c6 *ipv6.PacketConn, id int) {
+	if c6 != nil {
+		var f ipv6.ICMPFilter
+		f.SetAll(true)
+		f.Accept(ipv6.ICMPTypeEchoReply)
+		_ = c6.SetICMPFilter(&f)
+		return
+	}
+	prog, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadMemShift{Off: 0}, // length of the IP header
+		bpf.LoadIndirect{Off: 0, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(ipv4.ICMPTypeEchoReply), SkipTrue: 3},
+		bpf.LoadIndirect{Off: 4, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(id), SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 17},
+		bpf.RetConstant{Val: 0},
+	})
+	if err == nil {
+		_ = c4.SetBPF(prog)
+	}
+}
+
 // tagLen is the length of what ties an answer to its echo: 12 random bytes and
 // the number of the echo.
 const tagLen = 16
@@ -197,11 +222,14 @@ func (p *icmpProbe) echo(ctx context.Context, a netip.Addr) (t tally, err error)
 	if c6 != nil {
 		_ = c6.SetControlMessage(ipv6.FlagHopLimit, true)
 	}
-	t.setup = time.Since(begin)
 	var tag [tagLen]byte
 	_, _ = rand.Read(tag[:])
 	payload := make([]byte, p.cfg.Size)
 	id := int(binary.BigEndian.Uint16(tag[:]))
+	if raw {
+		onlyReplies(c4, c6, id)
+	}
+	t.setup = time.Since(begin)
 	sentAt := make([]time.Time, p.cfg.Count)
 	answered := make([]bool, p.cfg.Count)
 	var dst net.Addr = &net.UDPAddr{IP: a.AsSlice(), Zone: a.Zone()}

@@ -46,10 +46,19 @@ func TestLoopback(t *testing.T) {
 	p := probetest.Compile(t, icmp.Kind{}, "127.0.0.1", `{"count":20,"spacing":"10ms","size":1000}`)
 	done := make(chan probe.Outcome)
 	for range 8 {
-		go func() { done <- p.Run(t.Context()) }()
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			done <- p.Run(ctx)
+		}()
 	}
 	for range 8 {
 		require.Contains(t, (<-done).Message, "20 of 20")
+	}
+	if c, err := xicmp.ListenPacket("ip6:ipv6-icmp", "::1"); err == nil {
+		_ = c.Close()
+		out = probetest.Run(t, icmp.Kind{}, "::1", `{"spacing":"10ms"}`, 3*time.Second)
+		require.True(t, out.Success, out.Message)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
