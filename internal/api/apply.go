@@ -49,7 +49,7 @@ func (a *API) apply(r *http.Request) (any, error) {
 		res, ok := kinds[d.Kind]
 		switch {
 		case !ok:
-			inv.Add(model.Index("documents", i)+".kind", "%q is no kind of record", d.Kind)
+			inv.Add(model.Index("documents", i)+".kind", "%q is no kind of record; write for example check, receiver or route", d.Kind)
 		case !model.AtLeast(who(r).Role, res.write):
 			return nil, fmt.Errorf("%w: documents[%d] is a %s, which needs the role %s", model.ErrForbidden, i, d.Kind, res.write)
 		case len(d.Spec) > objectLimit:
@@ -115,7 +115,7 @@ func (a *API) export(r *http.Request) (any, error) {
 	}
 	for _, k := range want {
 		if !slices.Contains(known, k) {
-			return nil, invalid("kind", "%q is no kind of record", k)
+			return nil, invalid("kind", "%q is no kind of record; write for example check, receiver or route", k)
 		}
 	}
 	return out, nil

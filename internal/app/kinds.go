@@ -189,6 +189,9 @@ func unfield(err error) error { return fmt.Errorf("%s", strings.TrimPrefix(err.E
 func parentLoop(c *model.Check, v catalog.View) error {
 	seen := map[string]bool{c.Name: true}
 	for at := c.Parent; at != ""; {
+		if at == c.Name { // it need not be in the view yet
+			return fmt.Errorf("makes a circle: %s is above itself", c.Name)
+		}
 		rec, ok := v.Get(model.KindCheck, at)
 		if !ok {
 			return nil // the reference itself is checked by the catalog
@@ -222,11 +225,14 @@ func routeTree(r *model.Route, v catalog.View) error {
 	}
 	seen := []string{r.Name}
 	for at := r.Parent; at != ""; {
+		if at == r.Name { // it need not be in the view yet
+			return fmt.Errorf("makes a circle: %s is above itself", r.Name)
+		}
 		rec, ok := v.Get(model.KindRoute, at)
 		if !ok {
 			return nil
 		}
-		if slices.Contains(seen, rec.Name) {
+		if slices.Contains(seen, rec.Name) || rec.ID == old.ID && old.ID != "" {
 			return fmt.Errorf("makes a circle: %s is above itself", rec.Name)
 		}
 		seen = append(seen, rec.Name)

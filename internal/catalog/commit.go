@@ -126,7 +126,7 @@ func (c *Catalog) unreferenced(ctx context.Context, p *planned, byName bool) (in
 	if byName {
 		what, remedy = "renamed", "let them refer to its id, or change them first"
 	}
-	return 0, fmt.Errorf("%w: %s %q cannot be %s: %s refer to it; %s", model.ErrConflict,
+	return 0, fmt.Errorf("%w: %s %q cannot be %s: it is used by %s; %s", model.ErrConflict,
 		p.kind.Name, p.old.rec.Name, what, strings.Join(names, ", "), remedy)
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	pm "github.com/prometheus/common/model"
@@ -45,11 +46,17 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON accepts a string only; a bare number has no unit.
+var durationType = reflect.TypeFor[Duration]()
+
+// UnmarshalJSON accepts a string only; a bare number has no unit. Its error is
+// of the one type that encoding/json adds the field to; DecodeError reads it.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("%s is not a duration; write it as text with a unit, for example \"20s\"", b)
+		return &json.UnmarshalTypeError{Type: durationType, Value: fmt.Sprintf("%s is not a duration; write it as text with a unit, for example \"20s\"", b)}
 	}
-	return d.UnmarshalText([]byte(s))
+	if err := d.UnmarshalText([]byte(s)); err != nil {
+		return &json.UnmarshalTypeError{Type: durationType, Value: err.Error()}
+	}
+	return nil
 }

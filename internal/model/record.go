@@ -89,7 +89,10 @@ var unknownRE = regexp.MustCompile(`unknown field "([^"]*)"`)
 func DecodeError(err error) error {
 	switch e := err.(type) {
 	case *json.UnmarshalTypeError:
-		return Invalid{{Field: e.Field, Msg: fmt.Sprintf("is a JSON %s; it must be a %s", e.Value, jsonType(e.Type.Kind().String()))}}
+		if e.Type == durationType {
+			return Invalid{{Field: e.Field, Msg: e.Value}}
+		}
+		return Invalid{{Field: e.Field, Msg: fmt.Sprintf("is a JSON %s; it must be %s", e.Value, jsonType(e.Type.Kind().String()))}}
 	case *json.SyntaxError:
 		return Invalid{{Msg: fmt.Sprintf("not valid JSON at byte %d: %s", e.Offset, e)}}
 	case Invalid:
@@ -106,13 +109,15 @@ func DecodeError(err error) error {
 func jsonType(kind string) string {
 	switch kind {
 	case "struct", "map":
-		return "object"
+		return "an object"
 	case "slice", "array":
-		return "list"
+		return "a list"
 	case "bool":
 		return "true or false"
 	case "string":
-		return "text"
+		return "a text"
+	case "float32", "float64":
+		return "a number"
 	}
-	return "number"
+	return "a whole number"
 }
