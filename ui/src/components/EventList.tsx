@@ -1,7 +1,7 @@
 import { Link } from "wouter";
 import type { Event } from "../api/types";
 import { ago, dateTime, timeOnly, useNow } from "../i18n/format";
-import { eventText } from "../i18n/errors";
+import { eventName, eventText } from "../i18n/errors";
 import { useT, type Key } from "../i18n/i18n";
 import { StatusIcon } from "./Status";
 import { Icon, type IconName } from "./icons";
@@ -12,7 +12,7 @@ const ICONS: Record<Event["kind"], IconName> = { state: "checks", alert: "bell",
 function eventHref(e: Event): string | undefined {
   const [kind, id] = e.subject.split("/");
   if (kind === "check" && id) return `/checks/${id}`;
-  if (kind === "alert") return "/alerts";
+  if (kind === "alert") return e.labels?.check ? `/checks/${encodeURIComponent(e.labels.check)}` : "/alerts";
   if (kind === "receiver") return "/settings/receivers";
   return undefined;
 }
@@ -32,12 +32,13 @@ export function EventList({ events, absolute = false }: { events: Event[]; absol
     <ol className="events">
       {events.map((e) => {
         const href = eventHref(e);
+        const name = eventName(e);
         return (
           <li key={e.id}>
             <Mark e={e} />
             <div className="event-body">
-              {e.name && (href ? <Link href={href}>{e.name}</Link> : <b>{e.name}</b>)}
-              <span className="event-text">{eventText(e)}</span>
+              {name && (href ? <Link href={href}>{name}</Link> : <b>{name}</b>)}
+              <span className="event-text" title={e.message}>{eventText(e)}</span>
               {e.actor && e.actor !== "system" && <small className="muted">{t("events.by", { actor: e.actor })}</small>}
             </div>
             <small className="muted nowrap">

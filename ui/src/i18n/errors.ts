@@ -17,7 +17,17 @@ export function errorText(e: unknown): string {
   return d ? t("error.line", { title: errorTitle(e), detail: d }) : errorTitle(e);
 }
 
+/** plainMessage leaves out of an alert's text what stands beside it anyway: its state and the check's name. */
+export function plainMessage(message: string, name: string | undefined): string {
+  const text = message.replace(/^(firing|resolved): /, "");
+  return name && text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
+}
+
+/** eventName is what an event is about: alerts of a check are called by the check. */
+export const eventName = (e: Event): string => (e.kind === "alert" && e.labels?.check) || e.name || "";
+
 /** eventText translates an event by its code; what has no translation keeps the server's sentence. */
-export function eventText(e: Pick<Event, "code" | "message">): string {
-  return (e.code && tMaybe(`event.${e.code}`, { message: e.message })) || e.message;
+export function eventText(e: Event): string {
+  const params = { message: plainMessage(e.message, eventName(e)), kind: tMaybe(`record.${e.subject.split("/")[0] ?? ""}`) ?? "" };
+  return (e.code && tMaybe(`event.${e.code}`, params)) || e.message;
 }

@@ -12,6 +12,7 @@ import { SilenceForm } from "../../components/SilenceForm";
 import { SeverityPill } from "../../components/Status";
 import { useUrl } from "../../components/useParams";
 import { ago, dateTime, useNow } from "../../i18n/format";
+import { plainMessage } from "../../i18n/errors";
 import { useT } from "../../i18n/i18n";
 import { equal } from "../../lib/matchers";
 import { useCan } from "../../session";
@@ -98,13 +99,14 @@ function AlertRow({ a, skip, onPick, onSilence }: RowProps) {
   const { t } = useT();
   const now = useNow();
   const check = a.labels.check_id ?? a.labels.check;
-  const text = a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message;
+  const text = plainMessage(a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message ?? "", a.labels.check);
   return (
     <li className={a.status === "active" ? "" : "quiet"}>
       <SeverityPill severity={a.labels.severity} />
       <div className="alert-body">
-        <span>
-          {check ? <Link href={`/checks/${encodeURIComponent(check)}`}>{a.labels.check ?? a.labels.alertname}</Link> : <b>{a.labels.alertname}</b>} {text}
+        <span className="alert-text">
+          {check ? <Link href={`/checks/${encodeURIComponent(check)}`}>{a.labels.check ?? a.labels.alertname}</Link> : <b>{a.labels.alertname}</b>}
+          <span className="event-text">{text}</span>
         </span>
         <Labels labels={a.labels} skip={[...skip, "severity"]} onPick={onPick} />
       </div>
