@@ -95,6 +95,7 @@ func (a *API) routes() []route {
 		{pattern: "POST /api/v1/admin/", need: admin, raw: a.mounted("queries", a.deps.Query), hidden: true},
 		{pattern: "GET /api/v1/", need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
 		{pattern: "POST /api/v1/", need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
+		{pattern: "GET /debug/pprof/", need: admin, raw: a.mounted("profiles", a.deps.Profile), hidden: true},
 		{pattern: "GET /federate", need: viewer, raw: a.mounted("queries", a.deps.Query), doc: "Newest samples in Prometheus' text format."},
 		{pattern: "GET /api/v2/", need: viewer, raw: a.mounted("alerting", a.deps.Alertmanager), hidden: true},
 		{pattern: "/api/v2/", need: editor, raw: a.alertmanagerWrite, hidden: true},

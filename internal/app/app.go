@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"slices"
@@ -346,7 +347,7 @@ func (a *App) openAPI() (err error) {
 		Health: a.health.report, Ready: a.ready, Reload: a.reload, Audit: a.audit,
 		Query: a.query.Handler(), Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
-		UI:      ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
+		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the API: %w", err)
@@ -418,6 +419,15 @@ func (a *App) ready() error {
 		return fmt.Errorf("%w: the sample log is being replayed", model.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: checks are being taken up", model.ErrUnavailable)
+}
+
+// profiles answers the paths of net/http/pprof, without its global routes.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // dataExists reports whether dir holds anything.
