@@ -173,7 +173,7 @@ func parseMatcher(s string) (*labels.Matcher, error) {
 	name, rest := strings.TrimSpace(s[:i]), s[i:]
 	negated := strings.HasPrefix(name, "-")
 	name = strings.TrimPrefix(name, "-")
-	if !pm.LabelName(name).IsValid() {
+	if !pm.UTF8Validation.IsValidLabelName(name) {
 		return nil, fmt.Errorf("%q is no name of a label", name)
 	}
 	for _, mt := range matchTypes {

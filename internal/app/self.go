@@ -58,7 +58,7 @@ func selfBatch(families []*dto.MetricFamily, node string, now time.Time) model.B
 		for _, m := range f.GetMetric() {
 			add := func(name string, v float64, extra ...string) {
 				b.Reset()
-				b.Add(labels.MetricName, name)
+				b.Add(model.MetricName, name)
 				b.Add("job", "panoptes")
 				b.Add("instance", node)
 				for _, l := range m.GetLabel() {

@@ -225,9 +225,7 @@ func setEnv(v reflect.Value, prefix string, env map[string]string) []error {
 		if f.Kind() == reflect.String {
 			n.Tag = "!!str"
 		}
-		for _, err := range decode(&n, f, "", name, map[string]int{}) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, decode(&n, f, "", name, map[string]int{})...)
 	}
 	return errs
 }

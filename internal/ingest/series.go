@@ -73,7 +73,7 @@ func (g *Ingest) parseLabels(raw []byte, b *labels.ScratchBuilder) (labels.Label
 	if name, dup := ls.HasDuplicateLabelNames(); dup {
 		return ls, invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
 	}
-	if ls.Get(labels.MetricName) == "" {
+	if ls.Get(model.MetricName) == "" {
 		return ls, invalid("label_no_name", "series %s: the label __name__ is missing", brief(ls))
 	}
 	if empty { // the same as absent
@@ -109,7 +109,7 @@ func (g *Ingest) checkLabels(ls labels.Labels) error {
 	if name, dup := ls.HasDuplicateLabelNames(); dup {
 		return invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
 	}
-	if ls.Get(labels.MetricName) == "" {
+	if ls.Get(model.MetricName) == "" {
 		return invalid("label_no_name", "series %s: the label __name__ is missing", brief(ls))
 	}
 	return nil

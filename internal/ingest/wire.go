@@ -17,7 +17,7 @@ const (
 	tagName       = 1<<3 | 2 // Label.name
 	tagText       = 2<<3 | 2 // Label.value
 	tagValue      = 1<<3 | 1 // Sample.value
-	tagTimestamp  = 2<<3 | 0 // Sample.timestamp
+	tagTimestamp  = 2 << 3   // Sample.timestamp
 )
 
 var (

@@ -13,8 +13,9 @@ type Sample struct {
 // keep it after it returns.
 type Batch []Sample
 
-// The labels that every sample of a check carries.
+// Names of labels; the last three are on every sample of a check.
 const (
+	MetricName  = "__name__" // the label that is a series' name
 	LabelCheck  = "check"
 	LabelRegion = "region"
 	LabelProber = "prober"

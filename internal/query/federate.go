@@ -56,6 +56,7 @@ func (q *Query) federate(w http.ResponseWriter, r *http.Request) {
 		q.refuse(w, "internal", http.StatusInternalServerError, errors.New("reading the samples did not work; the server's log has the reason"))
 		return
 	}
+	//lint:ignore SA1019 its replacement needs the list of formats that this one knows
 	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
 	w.Header().Set("Content-Type", string(format))
 	enc := expfmt.NewEncoder(w, format)
@@ -128,7 +129,7 @@ func (q *Query) newest(ctx context.Context, sets [][]*labels.Matcher, now time.T
 		return nil, err
 	}
 	slices.SortStableFunc(found, func(a, b newest) int {
-		if c := cmp.Compare(a.labels.Get(labels.MetricName), b.labels.Get(labels.MetricName)); c != 0 {
+		if c := cmp.Compare(a.labels.Get(model.MetricName), b.labels.Get(model.MetricName)); c != 0 {
 			return c
 		}
 		if c := cmp.Compare(a.kind(), b.kind()); c != 0 {
@@ -176,7 +177,7 @@ func families(found []newest, external labels.Labels, format expfmt.Format) []*d
 	var out []*dto.MetricFamily
 	for i := range found {
 		n := &found[i]
-		name, kind := n.labels.Get(labels.MetricName), n.kind()
+		name, kind := n.labels.Get(model.MetricName), n.kind()
 		if name == "" || !n.fits(format) {
 			continue
 		}
@@ -207,7 +208,7 @@ func pairs(ls, external labels.Labels) []*dto.LabelPair {
 		out = append(out, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
 	}
 	ls.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName {
+		if l.Name != model.MetricName {
 			add(l)
 		}
 	})

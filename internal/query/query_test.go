@@ -258,7 +258,7 @@ func TestFederate(t *testing.T) {
 	require.Contains(t, w.Header().Get("Content-Type"), "openmetrics")
 	require.True(t, strings.HasSuffix(w.Body.String(), "# EOF\n"), w.Body)
 
-	w = fetch(string(expfmt.FmtProtoDelim))
+	w = fetch(string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
 	dec := expfmt.NewDecoder(w.Body, expfmt.NewFormat(expfmt.TypeProtoDelim))
 	found := map[string]*dto.MetricFamily{}
 	for {

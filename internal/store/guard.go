@@ -46,7 +46,7 @@ func checkLabels(ls labels.Labels, c Config) error {
 			inv.Add("labels", "the name %q is not valid UTF-8", clip(l.Name))
 		case !utf8.ValidString(l.Value):
 			inv.Add("labels."+clip(l.Name), "the value is not valid UTF-8")
-		case l.Name == labels.MetricName:
+		case l.Name == model.MetricName:
 			named = l.Value != ""
 			if len(l.Value) > c.MaxNameBytes {
 				limit = fmt.Errorf("the metric's name %s has %d bytes, at most %d are taken: %w", clip(l.Value), len(l.Value), c.MaxNameBytes, model.ErrLimit)
@@ -58,7 +58,7 @@ func checkLabels(ls labels.Labels, c Config) error {
 		}
 	})
 	if !named {
-		inv.Add("labels."+labels.MetricName, "is empty; name the metric")
+		inv.Add("labels."+model.MetricName, "is empty; name the metric")
 	}
 	if len(inv) > 0 {
 		return inv
