@@ -100,6 +100,7 @@ The other commands talk to a server; tell them where it is with --server and
 		queryCmd(c), silenceCmd(c), alertCmd(c), eventCmd(c),
 		versionCmd(c),
 	)
+	strict(root)
 	return root
 }
 

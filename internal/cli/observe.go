@@ -197,6 +197,9 @@ func silenceAddCmd(c *client) *cobra.Command {
 			if err != nil || d <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("--for: %q is not a length of time; write for example 2h", length)}
 			}
+			if strings.TrimSpace(comment) == "" {
+				return &exitError{exitUsage, fmt.Errorf("--comment: say why, for example --comment \"database move\"")}
+			}
 			now := time.Now().UTC()
 			body := map[string]any{"matchers": args, "starts_at": now, "ends_at": now.Add(d.D()), "comment": comment}
 			var m map[string]any
@@ -212,7 +215,6 @@ func silenceAddCmd(c *client) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&length, "for", "1h", "how long")
 	cmd.Flags().StringVar(&comment, "comment", "", "why (required)")
-	_ = cmd.MarkFlagRequired("comment")
 	out.flag(cmd)
 	return cmd
 }

@@ -120,6 +120,7 @@ func demoCmd(stdio IO) *cobra.Command {
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().Lookup("data-dir").Usage = "directory to keep everything in (default a scratch directory, removed at the end)"
 	return cmd
 }
 

@@ -43,6 +43,7 @@ func (n *Notify) Test(ctx context.Context, r model.Receiver) error {
 	ctx = amnotify.WithNow(ctx, now)
 	ctx = amnotify.WithRepeatInterval(ctx, time.Hour)
 	ctx = amnotify.WithRouteID(ctx, "test")
+	ctx = amnotify.WithNotificationReason(ctx, amnotify.ReasonFirstNotification)
 
 	var mu sync.Mutex
 	var errs []error
