@@ -90,7 +90,7 @@ export function useSaveCheck() {
       a.id
         ? request<Check>("PUT", `v1/checks/${seg(a.id)}`, { body: a.spec, ifMatch: a.revision })
         : post<Check>("v1/checks", a.spec),
-    onSuccess,
+    onSuccess: () => void onSuccess(),
   });
 }
 
@@ -105,7 +105,12 @@ export function usePatchChecks() {
 }
 
 export function useDeleteChecks() {
-  const onSettled = useDone();
+  const qc = useQueryClient();
+  // Not the page of the check itself: it would ask for what is gone.
+  const onSettled = () =>
+    Promise.all(
+      [["checks", "list"], ["checks", "fleet"], ["checks", "search"], ["overview"]].map((queryKey) => qc.invalidateQueries({ queryKey })),
+    );
   return useMutation({
     mutationFn: (ids: string[]) => sequence(ids, (id) => del(`v1/checks/${seg(id)}`)),
     onSettled,

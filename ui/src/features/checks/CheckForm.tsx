@@ -25,9 +25,12 @@ interface Props {
 }
 
 /** CheckForm edits one check. The form and the raw view show the same object. */
-export function CheckForm({ id, revision, start, kind }: Props) {
+export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
   const { t } = useT();
   const [, go] = useLocation();
+  // What was there when the form was opened: whoever changes the check meanwhile
+  // must not change the form, and saving over it is refused by its revision.
+  const [{ start, revision }] = useState({ start: given, revision: newest });
   const [draft, setDraft] = useState(start);
   const [raw, setRaw] = useState(false);
   const save = useSaveCheck();

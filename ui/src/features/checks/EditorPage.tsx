@@ -2,7 +2,7 @@ import { useMemo } from "react";
 import { useParams } from "wouter";
 import { useCheck, useCheckTypes } from "../../api/checks";
 import type { JsonObject } from "../../api/types";
-import { Faces } from "../../components/faces";
+import { Faces, Skeleton } from "../../components/faces";
 import { Page } from "../../components/Page";
 import { useUrl } from "../../components/useParams";
 import { pick, useT } from "../../i18n/i18n";
@@ -32,7 +32,10 @@ export default function EditorPage() {
     <Page title={title} back={id ? { href: `/checks/${id}`, label: t("common.back") } : { href: "/checks", label: t("nav.checks") }}>
       <Faces query={from ? source : types} rows={6}>
         <Faces query={types} rows={6}>
-          {kind ? (
+          {from && !source.isFetchedAfterMount ? (
+            // What the cache holds may be older than what would be overwritten.
+            <Skeleton rows={6} />
+          ) : kind ? (
             <>
               {!id && !from && (
                 <p className="picked-kind">
@@ -42,7 +45,7 @@ export default function EditorPage() {
                   </button>
                 </p>
               )}
-              <CheckForm key={`${from}${type}${source.data?.revision ?? 0}`} id={id} revision={source.data?.revision} start={start} kind={kind} />
+              <CheckForm key={`${from}/${type}`} id={id} revision={source.data?.revision} start={start} kind={kind} />
             </>
           ) : (
             <Gallery types={types.data ?? []} onPick={(name) => set({ type: name }, true)} />
