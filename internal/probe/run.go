@@ -107,7 +107,7 @@ func (in *interner) samples(found []Sample, t int64, success, seconds float64) [
 
 func labelSet(s Sample) labels.Labels {
 	b := labels.NewScratchBuilder(1 + len(s.Labels)/2)
-	b.Add(labels.MetricName, s.Name)
+	b.Add(model.MetricName, s.Name)
 	for i := 0; i+1 < len(s.Labels); i += 2 {
 		if s.Labels[i+1] != "" {
 			b.Add(s.Labels[i], Line(s.Labels[i+1]))

@@ -30,7 +30,7 @@ func (e *Engine) Collect(now time.Time) model.Batch {
 
 func series(c *model.Check) labels.Labels {
 	b := labels.NewBuilder(labels.FromMap(c.Labels))
-	b.Set(labels.MetricName, StatusMetric)
+	b.Set(model.MetricName, StatusMetric)
 	b.Set(model.LabelCheck, c.Name)
 	return b.Labels()
 }

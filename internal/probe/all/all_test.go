@@ -3,6 +3,9 @@ package all_test
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,6 +30,20 @@ func TestEveryKindIsDescribed(t *testing.T) {
 	}
 	for _, n := range []string{"http", "tcp", "icmp", "dns", "tls", "websocket", "grpc", "push"} {
 		require.True(t, seen[n], n)
+	}
+}
+
+func TestEveryKindPassesTheSuite(t *testing.T) {
+	for _, k := range all.Kinds() {
+		files, err := filepath.Glob(filepath.Join("..", k.Name(), "*_test.go"))
+		require.NoError(t, err)
+		var tests strings.Builder
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			require.NoError(t, err)
+			tests.Write(b)
+		}
+		require.Contains(t, tests.String(), "probetest.Suite{", "kind %s", k.Name())
 	}
 }
 

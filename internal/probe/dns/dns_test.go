@@ -1,13 +1,21 @@
 package dns_test
 
 import (
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"maps"
 	"net"
+	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
 	mdns "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
+	"panoptes/internal/probe"
 	"panoptes/internal/probe/dns"
 	"panoptes/internal/probe/probetest"
 )
@@ -43,17 +51,131 @@ func answer(rrs ...string) mdns.HandlerFunc {
 	}
 }
 
-func TestFaults(t *testing.T) {
-	probetest.Suite{
-		Kind: dns.Kind{},
-		Faults: []probetest.Fault{
-			{Target: "-", Field: "target"}, {Target: "a b", Field: "target"}, {Target: "x.example", Block: `{"record_type":"Q"}`, Field: "dns.record_type"},
-			{Target: "x.example", Block: `{"resolvers":["a:b"]}`, Field: "dns.resolvers[0]"}, {Target: "x.example", Block: `{"protocol":"quic"}`, Field: "dns.protocol"},
-			{Target: "x.example", Block: `{"expect_rcode":"FINE"}`, Field: "dns.expect_rcode"}, {Target: "x.example", Block: `{"expect_answer":["re:("]}`, Field: "dns.expect_answer[0]"},
-			{Target: "x.example", Block: `{"expect_answer_by":"some"}`, Field: "dns.expect_answer_by"}, {Target: "x.example", Block: `{"min_answers":-1}`, Field: "dns.min_answers"},
-			{Target: "x.example", Block: `{"conditions":["x"]}`, Field: "dns.conditions[0]"},
+// packets answers each datagram with f until the test ends.
+func packets(t *testing.T, f func(pc net.PacketConn, to net.Addr)) string {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		for {
+			_, to, err := pc.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			f(pc, to)
+		}
+	}()
+	t.Cleanup(func() { _ = pc.Close(); <-done })
+	return pc.LocalAddr().String()
+}
+
+// closedPort returns an address where no datagram is taken.
+func closedPort(t *testing.T) string {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer pc.Close()
+	return pc.LocalAddr().String()
+}
+
+// secure puts TLS before a name server.
+func secure(t *testing.T, cert *httptest.Server, to string) string {
+	return probetest.Listen(t, func(c net.Conn) {
+		in := tls.Server(c, &tls.Config{Certificates: cert.TLS.Certificates})
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		ended := make(chan struct{})
+		go func() { defer close(ended); _, _ = io.Copy(out, in); _ = out.Close() }()
+		_, _ = io.Copy(in, out)
+		_ = in.Close()
+		<-ended
+	})
+}
+
+func TestSuite(t *testing.T) {
+	good := answer("www.example.com. 60 IN A 192.0.2.1")
+	up := func(t *testing.T) string { return nameServer(t, good) }
+	slow := func(t *testing.T) string {
+		return nameServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
+			<-time.After(300 * time.Millisecond)
+			good(w, q)
+		})
+	}
+	garbage := []byte("\x00\xff\x13 what is this")
+	// A frame of 65535 bytes, and then the next.
+	frames := append([]byte{0xff, 0xff}, make([]byte, 0xffff)...)
+	run := func(protocol string, s probetest.Suite) {
+		t.Run(protocol, func(t *testing.T) {
+			s.Kind, s.Faults = dns.Kind{}, faults
+			s.Names = []string{"probe_dns_duration_seconds", "probe_dns_answer_rrs", "probe_dns_authority_rrs", "probe_dns_additional_rrs", "probe_dns_query_succeeded", "probe_dns_lookup_time_seconds", "probe_ip_protocol"}
+			s.Aim = func(a string) (string, string) {
+				return "www.example.com", `{"resolvers":["` + a + `"],"protocol":"` + protocol + `","tls":{"insecure_skip_verify":true}}`
+			}
+			s.Test(t)
+		})
+	}
+	run("udp", probetest.Suite{
+		Up: up, Slow: slow, Refused: closedPort,
+		Hole: func(t *testing.T) string { return packets(t, func(net.PacketConn, net.Addr) {}) },
+		Garbage: func(t *testing.T) string {
+			return packets(t, func(pc net.PacketConn, to net.Addr) { _, _ = pc.WriteTo(garbage, to) })
 		},
-	}.Test(t)
+		Endless: func(t *testing.T) string {
+			return packets(t, func(pc net.PacketConn, to net.Addr) {
+				for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
+					if _, err := pc.WriteTo(garbage, to); err != nil {
+						return
+					}
+				}
+			})
+		},
+	})
+	endless := func(t *testing.T) string { return probetest.Endless(t, frames) }
+	run("tcp", probetest.Suite{Up: up, Slow: slow, Refused: probetest.Refused, Hole: probetest.Hole, Garbage: probetest.Garbage, Endless: endless})
+	cert := httptest.NewTLSServer(nil)
+	defer cert.Close()
+	run("tls", probetest.Suite{
+		Up:      func(t *testing.T) string { return secure(t, cert, up(t)) },
+		Slow:    func(t *testing.T) string { return secure(t, cert, slow(t)) },
+		Refused: probetest.Refused, Hole: probetest.Hole, Garbage: probetest.Garbage,
+		Endless: func(t *testing.T) string { return secure(t, cert, endless(t)) },
+	})
+}
+
+func TestOverTLS(t *testing.T) {
+	cert := httptest.NewTLSServer(nil)
+	defer cert.Close()
+	ns := secure(t, cert, nameServer(t, answer("www.example.com. 60 IN A 192.0.2.1")))
+	ca, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw})))
+	require.NoError(t, err)
+	f := func(settings string, ok, degraded bool, message string) probe.Outcome {
+		t.Helper()
+		out := probetest.Run(t, dns.Kind{}, "www.example.com", `{"resolvers":["`+ns+`"],"protocol":"tls","expect_answer":["192.0.2.1"],"tls":`+settings+`}`, 2*time.Second)
+		require.Equal(t, ok, out.Success, out.Message)
+		require.Equal(t, degraded, out.Degraded, out.Message)
+		require.Contains(t, out.Message, message)
+		return out
+	}
+	out := f(`{"ca":`+string(ca)+`}`, true, false, "NOERROR, 192.0.2.1") // the resolver's address is what the certificate must name
+	names := map[string]bool{}
+	for _, s := range out.Samples {
+		names[s.Name] = true
+	}
+	require.Subset(t, slices.Collect(maps.Keys(names)), []string{"probe_ssl_earliest_cert_expiry", "probe_ssl_last_chain_expiry_timestamp_seconds", "probe_tls_version_info"})
+	f(`{}`, false, false, "certificate")
+	f(`{"ca":`+string(ca)+`,"server_name":"other.example.net"}`, false, false, "other.example.net")
+}
+
+var faults = []probetest.Fault{
+	{Target: "-", Field: "target"}, {Target: "a b", Field: "target"}, {Target: "x.example", Block: `{"record_type":"Q"}`, Field: "dns.record_type"},
+	{Target: "x.example", Block: `{"resolvers":["a:b"]}`, Field: "dns.resolvers[0]"}, {Target: "x.example", Block: `{"protocol":"quic"}`, Field: "dns.protocol"},
+	{Target: "x.example", Block: `{"expect_rcode":"FINE"}`, Field: "dns.expect_rcode"}, {Target: "x.example", Block: `{"expect_answer":["re:("]}`, Field: "dns.expect_answer[0]"},
+	{Target: "x.example", Block: `{"expect_answer_by":"some"}`, Field: "dns.expect_answer_by"}, {Target: "x.example", Block: `{"min_answers":-1}`, Field: "dns.min_answers"},
+	{Target: "x.example", Block: `{"conditions":["x"]}`, Field: "dns.conditions[0]"},
 }
 
 func TestAnswers(t *testing.T) {

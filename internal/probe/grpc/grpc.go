@@ -4,6 +4,7 @@ package grpc
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"slices"
 	"strconv"
@@ -99,9 +100,32 @@ func (Kind) Compile(c *model.Check, env *probe.Env) (probe.Probe, error) {
 // dialed keeps what the first connection of a run found: gRPC dials in a
 // goroutine of its own, and may dial again.
 type dialed struct {
-	mu    sync.Mutex // guards both
+	mu    sync.Mutex // guards all below
 	route probe.Route
 	err   error
+	conn  net.Conn // the newest
+	over  bool     // the run has no time left
+}
+
+// keep notes a dial; it closes what comes too late.
+func (d *dialed) keep(c net.Conn, r probe.Route, err error) (net.Conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.route, d.err, d.conn = r, err, c
+	if err == nil && d.over {
+		return nil, errors.Join(net.ErrClosed, c.Close())
+	}
+	return c, err
+}
+
+// abort cuts the connection off.
+func (d *dialed) abort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
 }
 
 // Run implements probe.Probe.
@@ -120,14 +144,14 @@ func (p *grpcProbe) Run(ctx context.Context) probe.Outcome {
 		ggrpc.WithUserAgent("Panoptes"), ggrpc.WithDefaultCallOptions(ggrpc.MaxCallRecvMsgSize(1<<20)),
 		ggrpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			c, r, err := p.env.Connect(ctx, "tcp", p.host, p.port, p.cfg.IPFamily)
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.route, d.err = r, err
-			return c, err
+			return d.keep(c, r, err)
 		}))
 	if err != nil {
 		return probe.Outcome{Message: probe.Reason(err)}
 	}
+	// A target that does not read makes Close wait; it must not outlast ctx.
+	stop := context.AfterFunc(ctx, d.abort)
+	defer stop()
 	defer conn.Close()
 	var pr peer.Peer
 	reply, err := healthpb.NewHealthClient(conn).Check(metadata.NewOutgoingContext(ctx, p.md), &healthpb.HealthCheckRequest{Service: p.cfg.Service}, ggrpc.Peer(&pr))

@@ -41,7 +41,9 @@ func TestSuite(t *testing.T) {
 		Up:      func(t *testing.T) string { return server(t, 0) },
 		Slow:    func(t *testing.T) string { return server(t, 300*time.Millisecond) },
 		Refused: probetest.Refused, Hole: probetest.Hole, Garbage: probetest.Garbage,
-		Names: []string{"probe_grpc_duration_seconds", "probe_grpc_ssl", "probe_grpc_status_code", "probe_grpc_healthcheck_response"},
+		// Frames of settings (type 4, empty) without end.
+		Endless: func(t *testing.T) string { return probetest.Endless(t, []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}) },
+		Names:   []string{"probe_grpc_duration_seconds", "probe_grpc_ssl", "probe_grpc_status_code", "probe_grpc_healthcheck_response"},
 		Faults: []probetest.Fault{
 			{Target: "-", Field: "target"}, {Target: "host", Field: "target"}, {Block: `{"metadata":{"A":"b"}}`, Field: "grpc.metadata.A"},
 			{Block: `{"tls":{"ca":"x"}}`, Field: "grpc.tls.ca"}, {Block: `{"ip_family":"x"}`, Field: "grpc.ip_family"},

@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
 	"golang.org/x/net/proxy"
 
 	"panoptes/internal/probe"
@@ -213,8 +212,11 @@ func (p *httpProbe) read(st *state) error {
 // exchange2 is the HTTP/2 side of exchange.
 func (p *httpProbe) exchange2(ctx context.Context, tc *tls.Conn, req *request, st *state) error {
 	start := time.Now()
-	t := &http2.Transport{DisableCompression: true, MaxHeaderListSize: maxHead}
-	cc, err := t.NewClientConn(tc)
+	t := &nethttp.Transport{
+		DisableCompression: true, MaxResponseHeaderBytes: maxHead, ForceAttemptHTTP2: true,
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return tc, nil },
+	}
+	cc, err := t.NewClientConn(ctx, "https", net.JoinHostPort(req.url.Hostname(), strconv.Itoa(int(port(req.url)))))
 	if err != nil {
 		return &stageError{"request", err}
 	}

@@ -83,7 +83,7 @@ func TestExpectations(t *testing.T) {
 	url := server(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		w.Header().Set("X-Who", "me")
 		if r.URL.Path == "/missing" {
-			w.WriteHeader(404)
+			w.WriteHeader(nethttp.StatusNotFound)
 		}
 		fmt.Fprint(w, `{"status":"ok","items":[{"id":7},{"id":8}],"load":0.5,"tags":["a","b"]}`)
 	})
@@ -120,21 +120,21 @@ func TestRedirects(t *testing.T) {
 	url := server(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		switch r.URL.Path {
 		case "/loop":
-			nethttp.Redirect(w, r, "/loop", 302)
+			nethttp.Redirect(w, r, "/loop", nethttp.StatusFound)
 		case "/post":
 			got = append(got, r.Method)
 			nethttp.SetCookie(w, &nethttp.Cookie{Name: "a", Value: "b"})
-			nethttp.Redirect(w, r, "/after", 303)
+			nethttp.Redirect(w, r, "/after", nethttp.StatusSeeOther)
 		case "/after":
 			c, _ := r.Cookie("a")
 			got = append(got, r.Method+fmt.Sprint(c))
 		case "/away":
 			got = append(got, "auth="+r.Header.Get("Authorization"))
-			nethttp.Redirect(w, r, other, 307)
+			nethttp.Redirect(w, r, other, nethttp.StatusTemporaryRedirect)
 		case "/file":
-			nethttp.Redirect(w, r, "file:///etc/passwd", 302)
+			nethttp.Redirect(w, r, "file:///etc/passwd", nethttp.StatusFound)
 		case "/meta":
-			nethttp.Redirect(w, r, "http://169.254.169.254/latest", 302)
+			nethttp.Redirect(w, r, "http://169.254.169.254/latest", nethttp.StatusFound)
 		}
 	})
 	run := func(path, block string) probe.Outcome {
@@ -186,14 +186,14 @@ func TestOAuth2(t *testing.T) {
 			asked++
 			id, secret, _ := r.BasicAuth()
 			if id != "me" || secret != "hush" || r.FormValue("audience") != "api" {
-				w.WriteHeader(401)
+				w.WriteHeader(nethttp.StatusUnauthorized)
 				return
 			}
 			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "T1", "expires_in": 3600})
 			return
 		}
 		if r.Header.Get("Authorization") != "Bearer T1" {
-			w.WriteHeader(403)
+			w.WriteHeader(nethttp.StatusForbidden)
 		}
 	})
 	p := probetest.Compile(t, http.Kind{}, url+"/api", `{"oauth2":{"token_url":"`+url+`/token","client_id":"me","client_secret":"hush","audience":"api"}}`)
@@ -213,7 +213,7 @@ func TestProxy(t *testing.T) {
 	require.True(t, probetest.Run(t, http.Kind{}, target, `{"expect_body":"direct"}`, time.Second).Success)
 	proxy := server(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		if r.Header.Get("Proxy-Authorization") == "" {
-			w.WriteHeader(407)
+			w.WriteHeader(nethttp.StatusProxyAuthRequired)
 			return
 		}
 		fmt.Fprint(w, "via proxy "+r.URL.String())

@@ -46,7 +46,6 @@ type state struct {
 	hops        int
 	resp        *nethttp.Response
 	body        []byte
-	bodyLen     int64 // as it came over the wire
 	truncated   bool
 	facts       *tlsinfo.Facts
 	total       time.Duration

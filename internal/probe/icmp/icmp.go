@@ -12,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/net/bpf"
 	xicmp "golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -33,7 +32,9 @@ type Config struct {
 }
 
 // Kind is the type "icmp".
-type Kind struct{}
+type Kind struct {
+	open func(netip.Addr) (conn, error) // nil opens a socket
+}
 
 // Name implements probe.Kind.
 func (Kind) Name() string { return "icmp" }
@@ -43,11 +44,15 @@ type icmpProbe struct {
 	cfg     Config
 	host    string
 	maxLoss float64
+	open    func(netip.Addr) (conn, error)
 }
 
 // Compile implements probe.Kind.
-func (Kind) Compile(c *model.Check, env *probe.Env) (probe.Probe, error) {
-	p := &icmpProbe{env: env, cfg: Config{Count: 3, Size: 56, Spacing: model.Duration(200 * time.Millisecond)}, host: c.Target, maxLoss: 0.5}
+func (k Kind) Compile(c *model.Check, env *probe.Env) (probe.Probe, error) {
+	p := &icmpProbe{env: env, cfg: Config{Count: 3, Size: 56, Spacing: model.Duration(200 * time.Millisecond)}, host: c.Target, maxLoss: 0.5, open: k.open}
+	if p.open == nil {
+		p.open = open
+	}
 	if err := probe.Decode(c, &p.cfg); err != nil {
 		return nil, err
 	}
@@ -159,45 +164,6 @@ func (p *icmpProbe) judge(route probe.Route, t tally, err error) probe.Outcome {
 	return out
 }
 
-// listen opens an unprivileged socket when the system allows it, else a raw one.
-func listen(a netip.Addr) (c *xicmp.PacketConn, raw bool, err error) {
-	nets, any := []string{"udp4", "ip4:icmp"}, "0.0.0.0"
-	if a.Is6() {
-		nets, any = []string{"udp6", "ip6:ipv6-icmp"}, "::"
-	}
-	if c, err = xicmp.ListenPacket(nets[0], any); err == nil {
-		return c, false, nil
-	}
-	if c, err2 := xicmp.ListenPacket(nets[1], any); err2 == nil {
-		return c, true, nil
-	}
-	return nil, false, fmt.Errorf("this worker may not send ICMP: allow its group in net.ipv4.ping_group_range or give it CAP_NET_RAW (%w)", err)
-}
-
-// onlyReplies keeps the traffic of others from a raw socket, which would fill
-// its buffer when many checks run. Without it answers are told apart all the same.
-func onlyReplies(c4 *ipv4.PacketConn, c6 *ipv6.PacketConn, id int) {
-	if c6 != nil {
-		var f ipv6.ICMPFilter
-		f.SetAll(true)
-		f.Accept(ipv6.ICMPTypeEchoReply)
-		_ = c6.SetICMPFilter(&f)
-		return
-	}
-	prog, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadMemShift{Off: 0}, // length of the IP header
-		bpf.LoadIndirect{Off: 0, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(ipv4.ICMPTypeEchoReply), SkipTrue: 3},
-		bpf.LoadIndirect{Off: 4, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(id), SkipTrue: 1},
-		bpf.RetConstant{Val: 1 << 17},
-		bpf.RetConstant{Val: 0},
-	})
-	if err == nil {
-		_ = c4.SetBPF(prog)
-	}
-}
-
 // tagLen is the length of what ties an answer to its echo: 12 random bytes and
 // the number of the echo.
 const tagLen = 16
@@ -208,34 +174,21 @@ func (p *icmpProbe) echo(ctx context.Context, a netip.Addr) (t tally, err error)
 		return t, err
 	}
 	begin := time.Now()
-	c, raw, err := listen(a)
+	c, err := p.open(a)
 	if err != nil {
 		return t, err
 	}
 	defer c.Close()
 	stop := probe.Watch(ctx, c)
 	defer stop()
-	c4, c6 := c.IPv4PacketConn(), c.IPv6PacketConn()
-	if c4 != nil {
-		_ = c4.SetControlMessage(ipv4.FlagTTL, true)
-	}
-	if c6 != nil {
-		_ = c6.SetControlMessage(ipv6.FlagHopLimit, true)
-	}
 	var tag [tagLen]byte
 	_, _ = rand.Read(tag[:])
 	payload := make([]byte, p.cfg.Size)
 	id := int(binary.BigEndian.Uint16(tag[:]))
-	if raw {
-		onlyReplies(c4, c6, id)
-	}
+	c.onlyReplies(id)
 	t.setup = time.Since(begin)
 	sentAt := make([]time.Time, p.cfg.Count)
 	answered := make([]bool, p.cfg.Count)
-	var dst net.Addr = &net.UDPAddr{IP: a.AsSlice(), Zone: a.Zone()}
-	if raw {
-		dst = &net.IPAddr{IP: a.AsSlice(), Zone: a.Zone()}
-	}
 	buf := make([]byte, 65536)
 	next := time.Now()
 	for t.got < p.cfg.Count {
@@ -251,7 +204,7 @@ func (p *icmpProbe) echo(ctx context.Context, a netip.Addr) (t tally, err error)
 				return t, err
 			}
 			sentAt[t.sent] = time.Now()
-			if _, err := c.WriteTo(b, dst); err != nil {
+			if err := c.write(b, a); err != nil {
 				return t, err
 			}
 			t.sent++
@@ -260,7 +213,7 @@ func (p *icmpProbe) echo(ctx context.Context, a netip.Addr) (t tally, err error)
 		if err := until(ctx, c, t.sent < p.cfg.Count, next); err != nil {
 			return t, err
 		}
-		n, hops, from, err := read(c4, c6, buf)
+		n, hops, from, err := c.read(buf)
 		if err != nil {
 			if ctx.Err() == nil && t.sent < p.cfg.Count && isTimeout(err) {
 				continue // time for the next echo
@@ -286,7 +239,7 @@ func (p *icmpProbe) echo(ctx context.Context, a netip.Addr) (t tally, err error)
 }
 
 // until sets how long the next read may wait.
-func until(ctx context.Context, c *xicmp.PacketConn, more bool, next time.Time) error {
+func until(ctx context.Context, c conn, more bool, next time.Time) error {
 	dl, ok := ctx.Deadline()
 	if more && (!ok || next.Before(dl)) {
 		dl, ok = next, true
@@ -299,21 +252,6 @@ func until(ctx context.Context, c *xicmp.PacketConn, more bool, next time.Time) 
 	}
 	// The context may have ended before the deadline was moved.
 	return ctx.Err()
-}
-
-func read(c4 *ipv4.PacketConn, c6 *ipv6.PacketConn, buf []byte) (n, hops int, from net.Addr, err error) {
-	if c4 != nil {
-		n, cm, from, err := c4.ReadFrom(buf)
-		if cm != nil {
-			hops = cm.TTL
-		}
-		return n, hops, from, err
-	}
-	n, cm, from, err := c6.ReadFrom(buf)
-	if cm != nil {
-		hops = cm.HopLimit
-	}
-	return n, hops, from, err
 }
 
 func isTimeout(err error) bool {

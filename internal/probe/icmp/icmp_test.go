@@ -14,23 +14,34 @@ import (
 	"panoptes/internal/probe/probetest"
 )
 
-func TestFaults(t *testing.T) {
-	probetest.Suite{Kind: icmp.Kind{}, Faults: []probetest.Fault{
-		{Target: "-", Field: "target"}, {Target: "a b", Field: "target"}, {Target: "x", Block: `{"count":101}`, Field: "icmp.count"}, {Target: "x", Block: `{"size":1}`, Field: "icmp.size"},
-		{Target: "x", Block: `{"spacing":"1ms"}`, Field: "icmp.spacing"}, {Target: "x", Block: `{"max_loss":2}`, Field: "icmp.max_loss"}, {Target: "x", Block: `{"ip_family":"x"}`, Field: "icmp.ip_family"},
-	}}.Test(t)
+// allowed reports whether this machine lets us send real echoes.
+func allowed() bool {
+	for _, network := range []string{"udp4", "ip4:icmp"} {
+		if c, err := xicmp.ListenPacket(network, "0.0.0.0"); err == nil {
+			_ = c.Close()
+			return true
+		}
+	}
+	return false
+}
+
+func TestSuite(t *testing.T) {
+	host := func(a string) func(*testing.T) string { return func(*testing.T) string { return a } }
+	up := "127.0.0.1"
+	if !allowed() {
+		up = icmp.Near
+	}
+	probetest.Suite{Kind: icmp.Simulated(), Block: `{"spacing":"10ms"}`, Silence: "no answer to 3 echoes",
+		Up: host(up), Slow: host(icmp.Late), Refused: host(icmp.Unreachable), Hole: host(icmp.Silent), Garbage: host(icmp.Noisy), Endless: host(icmp.Flooding),
+		Names: []string{"probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_icmp_duration_seconds", "probe_icmp_packet_loss_ratio", "probe_icmp_reply_hop_limit"}, Faults: []probetest.Fault{
+			{Target: "-", Field: "target"}, {Target: "a b", Field: "target"}, {Target: "x", Block: `{"count":101}`, Field: "icmp.count"}, {Target: "x", Block: `{"size":1}`, Field: "icmp.size"},
+			{Target: "x", Block: `{"spacing":"1ms"}`, Field: "icmp.spacing"}, {Target: "x", Block: `{"max_loss":2}`, Field: "icmp.max_loss"}, {Target: "x", Block: `{"ip_family":"x"}`, Field: "icmp.ip_family"},
+		}}.Test(t)
 }
 
 func TestLoopback(t *testing.T) {
-	for name, network := range map[string]string{"unprivileged": "udp4", "raw": "ip4:icmp"} {
-		c, err := xicmp.ListenPacket(network, "0.0.0.0")
-		if err == nil {
-			_ = c.Close()
-			break
-		}
-		if name == "raw" {
-			t.Skipf("this machine allows no ICMP sockets: %s", err)
-		}
+	if !allowed() {
+		t.Skip("this machine allows no ICMP sockets")
 	}
 	out := probetest.Run(t, icmp.Kind{}, "127.0.0.1", `{"spacing":"10ms"}`, 3*time.Second)
 	require.True(t, out.Success, out.Message)
@@ -65,6 +76,12 @@ func TestLoopback(t *testing.T) {
 	start := time.Now()
 	probetest.Compile(t, icmp.Kind{}, "127.0.0.1", `{"count":50,"spacing":"1m"}`).Run(ctx)
 	require.Less(t, time.Since(start), 2*time.Second)
+}
+
+func TestUnreachableIsSaid(t *testing.T) {
+	out := probetest.Run(t, icmp.Simulated(), icmp.Unreachable, "", time.Second)
+	require.False(t, out.Success)
+	require.Equal(t, "no route to host", out.Message)
 }
 
 func TestRefusedByPolicy(t *testing.T) {

@@ -6,11 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -26,8 +23,8 @@ type Fault struct {
 	Target, Block, Field string
 }
 
-// Suite says how to test a kind. Functions return a target; their server ends
-// with the test. A nil function leaves the case out.
+// Suite says how to test a kind. Functions return an address; their server ends
+// with the test. All of them must be given, except by a kind that is Passive.
 type Suite struct {
 	Kind    probe.Kind
 	Block   string                    // settings that work with Up
@@ -39,6 +36,17 @@ type Suite struct {
 	Endless func(t *testing.T) string // never stops answering
 	Faults  []Fault
 	Names   []string // samples of a good run
+
+	// Passive kinds call nobody: Slow and Endless are left out.
+	Passive bool
+	// Aim makes target and block of an address; nil takes the address as the
+	// target and Block as it is.
+	Aim func(address string) (target, block string)
+	// Silence is what the message says when no answer comes in time; default
+	// "timed out".
+	Silence string
+	// Env is what the kind works with; nil means Env().
+	Env *probe.Env
 }
 
 // Env is an environment that may probe loopback.
@@ -75,43 +83,80 @@ func Run(t testing.TB, k probe.Kind, target, block string, timeout time.Duration
 
 var sampleName = regexp.MustCompile(`^probe_[a-z0-9_]+$`)
 
+// compile makes the probe of an address; more is a block laid over the suite's.
+func (s Suite) compile(t *testing.T, address, more string) probe.Probe {
+	t.Helper()
+	target, block := s.aim(address)
+	env := s.Env
+	if env == nil {
+		env = Env()
+	}
+	p, err := s.Kind.Compile(Check(s.Kind.Name(), target, merge(t, block, more)), env)
+	require.NoError(t, err)
+	return p
+}
+
+func (s Suite) aim(address string) (target, block string) {
+	if s.Aim == nil {
+		return address, s.Block
+	}
+	return s.Aim(address)
+}
+
+func (s Suite) run(t *testing.T, address, more string, timeout time.Duration) probe.Outcome {
+	t.Helper()
+	p := s.compile(t, address, more)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	return p.Run(ctx)
+}
+
 // Test runs the suite.
 func (s Suite) Test(t *testing.T) {
+	if s.Silence == "" {
+		s.Silence = "timed out"
+	}
+	t.Run("complete", func(t *testing.T) {
+		require.NotNil(t, s.Up)
+		require.NotNil(t, s.Refused)
+		require.NotNil(t, s.Hole)
+		require.NotNil(t, s.Garbage)
+		require.NotEmpty(t, s.Faults)
+		if !s.Passive {
+			require.NotNil(t, s.Slow)
+			require.NotNil(t, s.Endless)
+		}
+	})
 	t.Run("schema", s.schema)
 	t.Run("faults", s.faults)
-	if s.Up != nil {
-		t.Run("up", func(t *testing.T) {
-			target := s.Up(t)
-			out := Run(t, s.Kind, target, s.Block, 5*time.Second)
-			require.True(t, out.Success, out.Message)
-			s.shape(t, out)
-			var names []string
-			for _, x := range out.Samples {
-				names = append(names, x.Name)
-			}
-			for _, n := range s.Names {
-				require.Contains(t, names, n)
-			}
-		})
-		t.Run("cancelled", func(t *testing.T) {
-			p := Compile(t, s.Kind, s.Up(t), s.Block)
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			start := time.Now()
-			out := p.Run(ctx)
-			require.False(t, out.Success)
-			require.Less(t, time.Since(start), time.Second)
-		})
-	}
+	t.Run("up", func(t *testing.T) {
+		out := s.run(t, s.Up(t), "", 5*time.Second)
+		require.True(t, out.Success, out.Message)
+		s.shape(t, out)
+		var names []string
+		for _, x := range out.Samples {
+			names = append(names, x.Name)
+		}
+		for _, n := range s.Names {
+			require.Contains(t, names, n)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		p := s.compile(t, s.Up(t), "")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		start := time.Now()
+		out := p.Run(ctx)
+		require.False(t, out.Success)
+		require.Contains(t, out.Message, "cancelled")
+		require.Less(t, time.Since(start), time.Second)
+	})
 	bad := map[string]func(*testing.T) string{"refused": s.Refused, "hole": s.Hole, "garbage": s.Garbage}
 	for name, f := range bad {
-		if f == nil {
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
-			target := f(t)
+			address := f(t)
 			start := time.Now()
-			out := Run(t, s.Kind, target, s.Block, 700*time.Millisecond)
+			out := s.run(t, address, "", 700*time.Millisecond)
 			require.False(t, out.Success, out.Message)
 			require.NotEmpty(t, out.Message)
 			require.Less(t, time.Since(start), 3*time.Second)
@@ -120,50 +165,49 @@ func (s Suite) Test(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	if s.Hole != nil {
-		t.Run("cancel in the middle", func(t *testing.T) {
-			p := Compile(t, s.Kind, s.Hole(t), s.Block)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			time.AfterFunc(50*time.Millisecond, cancel)
-			start := time.Now()
-			require.False(t, p.Run(ctx).Success)
-			require.Less(t, time.Since(start), 5*time.Second)
-		})
+	if !s.Passive {
+		t.Run("cancel in the middle", s.cancelInTheMiddle)
+		t.Run("endless", s.endless)
+		t.Run("slow", s.slow)
 	}
-	if s.Endless != nil {
-		t.Run("endless", func(t *testing.T) {
-			start := time.Now()
-			out := Run(t, s.Kind, s.Endless(t), s.Block, time.Second)
-			require.Less(t, time.Since(start), 5*time.Second)
-			s.shape(t, out)
-		})
+	t.Run("no leak", s.noLeak)
+}
+
+func (s Suite) cancelInTheMiddle(t *testing.T) {
+	p := s.compile(t, s.Hole(t), "")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	time.AfterFunc(50*time.Millisecond, cancel)
+	start := time.Now()
+	require.False(t, p.Run(ctx).Success)
+	require.Less(t, time.Since(start), 5*time.Second)
+}
+
+func (s Suite) endless(t *testing.T) {
+	start := time.Now()
+	out := s.run(t, s.Endless(t), "", time.Second)
+	require.Less(t, time.Since(start), 5*time.Second)
+	s.shape(t, out)
+}
+
+func (s Suite) slow(t *testing.T) {
+	out := s.run(t, s.Slow(t), "", 100*time.Millisecond)
+	require.False(t, out.Success)
+	require.Contains(t, out.Message, s.Silence)
+	out = s.run(t, s.Slow(t), `{"degraded_after":"100ms"}`, 5*time.Second)
+	require.True(t, out.Success, out.Message)
+	require.True(t, out.Degraded, out.Message)
+}
+
+func (s Suite) noLeak(t *testing.T) {
+	up, hole := s.Up(t), s.Hole(t)
+	s.run(t, up, "", 5*time.Second)
+	before := goleak.IgnoreCurrent()
+	for range 3 {
+		s.run(t, up, "", 5*time.Second)
+		s.run(t, hole, "", 50*time.Millisecond)
 	}
-	if s.Slow != nil {
-		t.Run("slow", func(t *testing.T) {
-			out := Run(t, s.Kind, s.Slow(t), s.Block, 100*time.Millisecond)
-			require.False(t, out.Success)
-			require.Contains(t, out.Message, "timed out")
-			target := s.Slow(t)
-			if strings.Contains(target, "skip") {
-				return
-			}
-			out = Run(t, s.Kind, target, merge(t, s.Block, `{"degraded_after":"100ms"}`), 5*time.Second)
-			require.True(t, out.Success, out.Message)
-			require.True(t, out.Degraded, out.Message)
-		})
-	}
-	if s.Up != nil && s.Hole != nil {
-		t.Run("no leak", func(t *testing.T) {
-			up, hole := s.Up(t), s.Hole(t)
-			Run(t, s.Kind, up, s.Block, 5*time.Second)
-			before := goleak.IgnoreCurrent()
-			for range 3 {
-				Run(t, s.Kind, up, s.Block, 5*time.Second)
-				Run(t, s.Kind, hole, s.Block, 50*time.Millisecond)
-			}
-			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("panoptes/internal/probe/probetest.serve"), goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
-		})
-	}
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("panoptes/internal/probe/probetest.serve"), goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
 }
 
 func merge(t *testing.T, a, b string) string {
@@ -203,12 +247,8 @@ func (s Suite) schema(t *testing.T) {
 }
 
 func (s Suite) faults(t *testing.T) {
-	good := "https://x.example/"
-	faults := append(slices.Clone(s.Faults), Fault{Block: `{"nonsense":1}`, Field: s.Kind.Name() + ".nonsense"})
-	if s.Up != nil {
-		good = s.Up(t)
-	}
-	for _, f := range faults {
+	good, _ := s.aim(s.Up(t))
+	for _, f := range append(slices.Clone(s.Faults), Fault{Block: `{"nonsense":1}`, Field: s.Kind.Name() + ".nonsense"}) {
 		target := f.Target
 		if target == "" {
 			target = good
@@ -226,50 +266,4 @@ func (s Suite) faults(t *testing.T) {
 		}
 		require.Contains(t, fields, f.Field, "%+v gave %v", f, err)
 	}
-}
-
-// Listen serves each connection on loopback with f until the test ends and
-// returns host:port.
-func Listen(t testing.TB, f func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go serve(l, f, done)
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	return l.Addr().String()
-}
-
-func serve(l net.Listener, f func(net.Conn), done chan struct{}) {
-	defer close(done)
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() { defer c.Close(); serveOne(c, f) }()
-	}
-}
-
-func serveOne(c net.Conn, f func(net.Conn)) { f(c) }
-
-// Hole returns an address that takes connections and never answers.
-func Hole(t *testing.T) string {
-	return Listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-}
-
-// Garbage returns an address that answers with bytes that mean nothing.
-func Garbage(t *testing.T) string {
-	return Listen(t, func(c net.Conn) {
-		_, _ = c.Write([]byte("\x00\xff\x13 what is this\r\n\r\n\x80\x81"))
-		_, _ = c.Read(make([]byte, 1))
-	})
-}
-
-// Refused returns an address where nobody listens.
-func Refused(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }

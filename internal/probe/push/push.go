@@ -128,7 +128,10 @@ func (Kind) Compile(c *model.Check, env *probe.Env) (probe.Probe, error) {
 }
 
 // Run implements probe.Probe.
-func (p *pushProbe) Run(context.Context) probe.Outcome {
+func (p *pushProbe) Run(ctx context.Context) probe.Outcome {
+	if err := ctx.Err(); err != nil {
+		return probe.Outcome{Message: probe.Reason(err)} // whoever stopped asking must not take it for a heartbeat
+	}
 	now := time.Now()
 	if p.env.Now != nil {
 		now = p.env.Now()
@@ -154,7 +157,7 @@ func (p *pushProbe) Run(context.Context) probe.Outcome {
 	}
 	text := ""
 	if last.Message != "" {
-		text = ": " + last.Message
+		text = ": " + probe.Line(last.Message) // it may come from another server
 	}
 	switch {
 	case silent > p.allowed:

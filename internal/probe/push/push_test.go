@@ -2,6 +2,8 @@ package push_test
 
 import (
 	"encoding/json"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,10 +16,50 @@ import (
 	"panoptes/internal/probe/push"
 )
 
-func TestFaults(t *testing.T) {
-	probetest.Suite{Kind: push.Kind{}, Faults: []probetest.Fault{
-		{Target: "x", Field: "target"}, {Target: "-", Block: `{"token":"short"}`, Field: "push.token"}, {Target: "-", Block: `{"grace":"100d"}`, Field: "push.grace"},
-	}}.Test(t)
+// clock moves on by an hour whenever it is read.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(time.Hour)
+	return c.at
+}
+
+// Last knows four jobs by the first letters of their tokens.
+func (c *clock) Last(token string) (probe.Heartbeat, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case strings.HasPrefix(token, "fine"):
+		return probe.Heartbeat{At: c.at, Status: push.StatusUp, Duration: time.Second}, true
+	case strings.HasPrefix(token, "late"):
+		return probe.Heartbeat{At: c.at.Add(-time.Hour), Status: push.StatusUp}, true
+	case strings.HasPrefix(token, "fail"):
+		return probe.Heartbeat{At: c.at, Status: push.StatusDown, Message: "a\nb\x00\xff"}, true
+	}
+	return probe.Heartbeat{}, false
+}
+
+func TestSuite(t *testing.T) {
+	env := probetest.Env()
+	c := &clock{at: time.Now()}
+	env.Now, env.Heartbeats = c.now, c
+	job := func(name string) func(*testing.T) string {
+		return func(*testing.T) string { return name + strings.Repeat("x", 28) }
+	}
+	probetest.Suite{Kind: push.Kind{}, Passive: true, Env: env,
+		// A job that is late, one that never called, one that says it failed.
+		Up: job("fine"), Refused: job("late"), Hole: job("none"), Garbage: job("fail"),
+		Aim: func(token string) (string, string) {
+			return "", `{"token":"` + token + `","every":"30m","grace":"1m"}`
+		},
+		Names: []string{"probe_push_last_ping_timestamp_seconds", "probe_push_job_duration_seconds"}, Faults: []probetest.Fault{
+			{Target: "x", Field: "target"}, {Target: "-", Block: `{"token":"short"}`, Field: "push.token"}, {Target: "-", Block: `{"grace":"100d"}`, Field: "push.grace"},
+		}}.Test(t)
 }
 
 func TestHeartbeat(t *testing.T) {

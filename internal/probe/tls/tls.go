@@ -20,6 +20,8 @@ type Config struct {
 	FailDays    float64  `json:"fail_days_left,omitempty"` // nearer than this is down
 	IPFamily    string   `json:"ip_family,omitempty"`
 	ALPN        []string `json:"alpn,omitempty"`
+	// DegradedAfter is compared with the time until the handshake is done.
+	DegradedAfter model.Duration `json:"degraded_after,omitempty"`
 }
 
 // DefaultDays is the default of min_days_left.
@@ -59,6 +61,9 @@ func (Kind) Compile(c *model.Check, env *probe.Env) (probe.Probe, error) {
 	if p.cfg.IPFamily != "" && !slices.Contains(probe.Families, p.cfg.IPFamily) {
 		inv.Add("tls.ip_family", "must be auto, 4 or 6")
 	}
+	if p.cfg.DegradedAfter < 0 {
+		inv.Add("tls.degraded_after", "must not be negative")
+	}
 	p.tls = p.cfg.Config.Compile("tls", p.host, &inv)
 	for i, a := range p.cfg.ALPN {
 		if a == "" || len(a) > 255 || i > 15 {
@@ -95,8 +100,9 @@ func (p *tlsProbe) Run(ctx context.Context) probe.Outcome {
 		cs := tc.ConnectionState()
 		facts = tlsinfo.FromState(&cs)
 		out.Success = true
-		out.Message = facts.Version + " in " + probe.Ms(time.Since(start)) + ", certificate ends " + facts.Expiry.UTC().Format(time.DateOnly)
-		p.judge(facts, &out)
+		took := time.Since(start)
+		out.Message = facts.Version + " in " + probe.Ms(took) + ", certificate ends " + facts.Expiry.UTC().Format(time.DateOnly)
+		p.judge(facts, took, &out)
 	}
 	out.Samples = facts.Samples(out.Samples)
 	if !out.Success || out.Degraded {
@@ -105,7 +111,7 @@ func (p *tlsProbe) Run(ctx context.Context) probe.Outcome {
 	return out
 }
 
-func (p *tlsProbe) judge(facts *tlsinfo.Facts, out *probe.Outcome) {
+func (p *tlsProbe) judge(facts *tlsinfo.Facts, took time.Duration, out *probe.Outcome) {
 	now := time.Now()
 	if p.env.Now != nil {
 		now = p.env.Now()
@@ -126,6 +132,14 @@ func (p *tlsProbe) judge(facts *tlsinfo.Facts, out *probe.Outcome) {
 			}
 		}
 	}
+	if d := p.cfg.DegradedAfter; d > 0 {
+		r := model.AssertionResult{Text: "handshake time <= " + d.String(), Found: probe.Ms(took), Passed: took <= d.D()}
+		out.Assertions = append(out.Assertions, r)
+		if !r.Passed && out.Success && !out.Degraded {
+			out.Message = "degraded: " + r.Text + ", found " + r.Found
+		}
+		out.Degraded = out.Degraded || !r.Passed
+	}
 }
 
 // About implements probe.Kind.
@@ -145,6 +159,7 @@ func (Kind) Schema() []probe.Field {
 	}
 	return append(out,
 		probe.Field{Name: "fail_days_left", Type: "float", Default: "0", Label: probe.T("Down when the certificate ends within (days)", "证书剩余天数少于此值视为故障")},
+		probe.Field{Name: "degraded_after", Type: "duration", Label: probe.T("Degraded when slower than", "慢于此值视为降级")},
 		probe.Field{Name: "alpn", Type: "list", Advanced: true, Label: probe.T("ALPN protocols", "ALPN 协议")},
 		probe.Field{Name: "ip_family", Type: "enum", Enum: probe.Families, Default: probe.FamilyAuto, Advanced: true, Label: probe.T("IP family", "IP 协议族")})
 }

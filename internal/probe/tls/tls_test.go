@@ -1,8 +1,11 @@
 package tls_test
 
 import (
+	stdtls "crypto/tls"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"net"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -20,11 +23,24 @@ func TestSuite(t *testing.T) {
 	probetest.Suite{
 		Kind: tls.Kind{}, Block: `{"insecure_skip_verify":true}`, Up: up,
 		Refused: probetest.Refused, Hole: probetest.Hole, Garbage: probetest.Garbage,
+		Slow: func(t *testing.T) string {
+			return probetest.Listen(t, func(c net.Conn) {
+				<-time.After(300 * time.Millisecond)
+				_ = stdtls.Server(c, s.TLS).Handshake()
+			})
+		},
+		// A hello of 16 MiB that never comes to its end.
+		Endless: func(t *testing.T) string {
+			chunk := make([]byte, 5+16384)
+			copy(chunk, []byte{22, 3, 3, 0x40, 0, 2, 0xff, 0xff, 0xff})
+			return probetest.Endless(t, chunk)
+		},
 		Names: []string{"probe_ssl_earliest_cert_expiry", "probe_ssl_last_chain_info", "probe_tls_version_info", "probe_tls_cipher_info", "probe_ip_protocol"},
 		Faults: []probetest.Fault{
 			{Target: "-", Field: "target"}, {Target: "a:b", Field: "target"}, {Block: `{"min_version":"1.9"}`, Field: "tls.min_version"},
 			{Block: `{"min_version":"1.3","max_version":"1.2"}`, Field: "tls.max_version"}, {Block: `{"min_days_left":-1}`, Field: "tls.min_days_left"},
 			{Block: `{"fail_days_left":-1}`, Field: "tls.fail_days_left"}, {Block: `{"ca":"x"}`, Field: "tls.ca"}, {Block: `{"ip_family":"7"}`, Field: "tls.ip_family"},
+			{Block: `{"degraded_after":-1}`, Field: "tls.degraded_after"},
 		},
 	}.Test(t)
 
@@ -40,7 +56,23 @@ func TestSuite(t *testing.T) {
 	f(`{}`, false, false, "certificate")
 	f(`{"ca":`+string(ca)+`}`, true, false, "certificate ends")
 	f(`{"ca":`+string(ca)+`,"server_name":"other.example.net"}`, false, false, "other.example.net")
-	days := time.Until(s.Certificate().NotAfter).Hours() / 24
-	require.Greater(t, days, 3650.0)
 	f(`{"ca":`+string(ca)+`,"max_version":"1.2"}`, true, false, "TLS 1.2")
+	// The certificate of httptest ends in many years; what counts is the line
+	// it is measured against, so a clock close to its end looks at it.
+	env := probetest.Env()
+	env.Now = func() time.Time { return s.Certificate().NotAfter.Add(-10*24*time.Hour - time.Minute) }
+	at := func(block string, ok, degraded bool, message string) {
+		t.Helper()
+		p, err := tls.Kind{}.Compile(probetest.Check("tls", up(t), `{"insecure_skip_verify":true`+block+`}`), env)
+		require.NoError(t, err)
+		out := p.Run(t.Context())
+		require.Equal(t, ok, out.Success, out.Message)
+		require.Equal(t, degraded, out.Degraded, out.Message)
+		require.Contains(t, out.Message, message)
+	}
+	at(``, true, true, fmt.Sprintf("degraded: certificate days left >= %d, found 10.0", tls.DefaultDays))
+	at(`,"min_days_left":10`, true, false, "certificate ends")
+	at(`,"min_days_left":11`, true, true, "certificate days left >= 11")
+	at(`,"min_days_left":0`, true, false, "certificate ends")
+	at(`,"fail_days_left":11`, false, true, "certificate days left >= 11, found 10.0")
 }

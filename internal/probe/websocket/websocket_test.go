@@ -35,6 +35,22 @@ func echo(t *testing.T, wait time.Duration) string {
 	return "ws" + strings.TrimPrefix(s.URL, "http")
 }
 
+// talker sends messages that nobody asked for until the connection ends.
+func talker(t *testing.T) string {
+	up := gorilla.Upgrader{}
+	s := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		c, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for c.WriteMessage(gorilla.TextMessage, []byte(strings.Repeat("x", 4096))) == nil {
+		}
+	}))
+	t.Cleanup(s.Close)
+	return "ws" + strings.TrimPrefix(s.URL, "http")
+}
+
 func ws(f func(*testing.T) string) func(*testing.T) string {
 	return func(t *testing.T) string { return "ws://" + f(t) }
 }
@@ -44,7 +60,7 @@ func TestSuite(t *testing.T) {
 		Kind: websocket.Kind{}, Block: `{"send":"hi","expect":"re:^echo hi$"}`,
 		Up:      func(t *testing.T) string { return echo(t, 0) },
 		Slow:    func(t *testing.T) string { return echo(t, 300*time.Millisecond) },
-		Refused: ws(probetest.Refused), Hole: ws(probetest.Hole), Garbage: ws(probetest.Garbage),
+		Refused: ws(probetest.Refused), Hole: ws(probetest.Hole), Garbage: ws(probetest.Garbage), Endless: talker,
 		Names: []string{"probe_websocket_status_code", "probe_ip_protocol"},
 		Faults: []probetest.Fault{
 			{Target: "-", Field: "target"}, {Target: "http://x", Field: "target"}, {Target: "ws://u:p@x", Field: "target"}, {Target: "ws://x:0", Field: "target"},
