@@ -26,7 +26,19 @@ export default tseslint.config(
     files: ["journeys/**/*.mjs", "*.js", "src/theme-boot.js"],
     languageOptions: {
       globals: Object.fromEntries(
-        ["process", "console", "document", "window", "localStorage", "matchMedia", "fetch", "URL", "setTimeout", "getComputedStyle"].map((k) => [k, "readonly"]),
+        [
+          "process",
+          "console",
+          "document",
+          "window",
+          "localStorage",
+          "matchMedia",
+          "fetch",
+          "URL",
+          "setTimeout",
+          "getComputedStyle",
+          "innerWidth",
+        ].map((k) => [k, "readonly"]),
       ),
     },
   },

@@ -45,7 +45,10 @@ export default defineConfig({
         codeSplitting: {
           groups: [
             { name: "react", test: /node_modules[\\/](react|react-dom|scheduler)[\\/]/ },
-            { name: "promql", test: /node_modules[\\/](@codemirror|@lezer|@prometheus-io|style-mod|w3c-keyname|crelt|lru-cache)[\\/]/ },
+            {
+              name: "promql",
+              test: /node_modules[\\/](@codemirror|@lezer|@prometheus-io|style-mod|w3c-keyname|crelt|lru-cache)[\\/]/,
+            },
             { name: "uplot", test: /node_modules[\\/]uplot[\\/]/ },
           ],
         },

@@ -30,7 +30,10 @@ export async function launch() {
 }
 
 /** open starts a browser context whose console must stay clean. */
-export async function open(browser, { width = 1440, height = 900, theme = "light", language = "en", faults = [] } = {}) {
+export async function open(
+  browser,
+  { width = 1440, height = 900, theme = "light", language = "en", faults = [] } = {},
+) {
   const context = await browser.newContext({ viewport: { width, height }, reducedMotion: "reduce" });
   await context.addInitScript(
     ([t, l]) => {
@@ -42,7 +45,8 @@ export async function open(browser, { width = 1440, height = 900, theme = "light
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   page.on("console", (m) => {
-    if (m.type() === "error" || (m.type() === "warning" && !m.text().includes("preload"))) faults.push(`console: ${m.text()}`);
+    if (m.type() === "error" || (m.type() === "warning" && !m.text().includes("preload")))
+      faults.push(`console: ${m.text()}`);
   });
   page.on("pageerror", (e) => faults.push(`page: ${e}`));
   return { context, page, faults };

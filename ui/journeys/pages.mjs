@@ -30,7 +30,10 @@ async function look(page, path, faults) {
   await page.waitForTimeout(150);
   if (process.env.SHOTS) {
     const { width } = page.viewportSize();
-    const mode = await page.evaluate(() => `${document.documentElement.getAttribute("data-mantine-color-scheme")}-${document.documentElement.lang}`);
+    const mode = await page.evaluate(
+      () =>
+        `${document.documentElement.getAttribute("data-mantine-color-scheme")}-${document.documentElement.lang}`,
+    );
     await page.screenshot({ path: `${process.env.SHOTS}/${path.replace(/\W+/g, "_")}-${mode}-${width}.png` });
   }
   const found = await axe(page);
@@ -47,15 +50,27 @@ for (const width of [1440, 390]) {
       list.push([
         `${PAGES.length} pages, ${theme}, ${language}, ${width} px`,
         async () => {
-          const { context, page, faults } = await open(browser, { width, height: width < 500 ? 844 : 900, theme, language });
+          const { context, page, faults } = await open(browser, {
+            width,
+            height: width < 500 ? 844 : 900,
+            theme,
+            language,
+          });
           await login(page);
           let paths = PAGES;
           const first = page.locator("a[href*='/checks/']");
           await page.goto(`${env.base}/checks`);
           await page.waitForSelector("#main h1");
           await page.waitForTimeout(500);
-          const href = await first.evaluateAll((as) => as.map((a) => a.getAttribute("href")).find((h) => !h.endsWith("/new")));
-          if (href) paths = [...PAGES, href.slice(new URL(env.base).pathname.replace(/\/$/, "").length), `${href}/edit`];
+          const href = await first.evaluateAll((as) =>
+            as.map((a) => a.getAttribute("href")).find((h) => !h.endsWith("/new")),
+          );
+          if (href)
+            paths = [
+              ...PAGES,
+              href.slice(new URL(env.base).pathname.replace(/\/$/, "").length),
+              `${href}/edit`,
+            ];
           for (const p of paths) await look(page, p, faults);
           await context.close();
         },
@@ -71,13 +86,24 @@ list.push([
     const side = page.locator(".side");
     await side.getByTestId("language").click();
     await side.getByRole("link", { name: "告警" }).waitFor();
-    must((await page.evaluate(() => document.documentElement.lang)) === "zh-CN", "the page's language did not follow");
+    must(
+      (await page.evaluate(() => document.documentElement.lang)) === "zh-CN",
+      "the page's language did not follow",
+    );
     await side.getByTestId("language").click();
     await side.getByRole("link", { name: "Alerts" }).waitFor();
     await side.getByTestId("theme").click();
-    must((await page.evaluate(() => document.documentElement.getAttribute("data-mantine-color-scheme"))) === "dark", "the theme did not change");
+    must(
+      (await page.evaluate(() => document.documentElement.getAttribute("data-mantine-color-scheme"))) ===
+        "dark",
+      "the theme did not change",
+    );
     await page.reload();
-    must((await page.evaluate(() => document.documentElement.getAttribute("data-mantine-color-scheme"))) === "dark", "the theme was forgotten");
+    must(
+      (await page.evaluate(() => document.documentElement.getAttribute("data-mantine-color-scheme"))) ===
+        "dark",
+      "the theme was forgotten",
+    );
     await page.waitForSelector("#main h1");
     await page.keyboard.press("g");
     await page.keyboard.press("e");

@@ -8,7 +8,11 @@ import type { Me } from "../src/api/types";
 import { Session } from "../src/session";
 import { theme } from "../src/theme";
 
-const me: Me = { user: { name: "ann", role: "editor" }, server: { name: "s1", version: "1", node: "n1" }, writable: true };
+const me: Me = {
+  user: { name: "ann", role: "editor" },
+  server: { name: "s1", version: "1", node: "n1" },
+  writable: true,
+};
 
 /** show renders a part with everything it needs around it. */
 export function show(ui: ReactNode, path = "/") {
@@ -39,11 +43,17 @@ export function answer(routes: Record<string, (c: Call) => [number, unknown]>): 
   const calls: Call[] = [];
   globalThis.fetch = ((input: RequestInfo | URL, init?: RequestInit) => {
     const u = new URL(input instanceof Request ? input.url : input);
-    const c: Call = { method: init?.method ?? "GET", path: u.pathname, body: typeof init?.body === "string" ? JSON.parse(init.body) : undefined };
+    const c: Call = {
+      method: init?.method ?? "GET",
+      path: u.pathname,
+      body: typeof init?.body === "string" ? JSON.parse(init.body) : undefined,
+    };
     calls.push(c);
     const f = routes[`${c.method} ${c.path}`];
     const [status, body] = f ? f(c) : [404, { error: { code: "not_found", message: c.path } }];
-    return Promise.resolve(new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json" } }));
+    return Promise.resolve(
+      new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json" } }),
+    );
   }) as typeof fetch;
   return calls;
 }

@@ -38,7 +38,9 @@ export interface NewSilence {
 function useDone() {
   const qc = useQueryClient();
   return () =>
-    Promise.all([["silences"], ["alerts"], ["overview"]].map((queryKey) => qc.invalidateQueries({ queryKey })));
+    Promise.all(
+      [["silences"], ["alerts"], ["overview"]].map((queryKey) => qc.invalidateQueries({ queryKey })),
+    );
 }
 
 export function useCreateSilence() {

@@ -1,4 +1,10 @@
-import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import {
+  keepPreviousData,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+} from "@tanstack/react-query";
 import { del, get, post, request, seg } from "./client";
 import type { Check, CheckPage, JsonObject, KindType, RangeBar, RunResult, Uptime } from "./types";
 
@@ -65,7 +71,8 @@ export const useUptime = (id: string) =>
 export const useBars = (id: string, range: string, n: number) =>
   useQuery({
     queryKey: [...checkKeys.one(id), "bars", range, n],
-    queryFn: ({ signal }) => get<{ bars: RangeBar[] | null }>(`v1/checks/${seg(id)}/bars`, { range, n }, signal),
+    queryFn: ({ signal }) =>
+      get<{ bars: RangeBar[] | null }>(`v1/checks/${seg(id)}/bars`, { range, n }, signal),
     refetchInterval: 60_000,
     placeholderData: keepPreviousData,
   });
@@ -79,7 +86,11 @@ export const useCheckTypes = () =>
 
 function useDone() {
   const qc = useQueryClient();
-  return () => Promise.all([qc.invalidateQueries({ queryKey: ["checks"] }), qc.invalidateQueries({ queryKey: ["overview"] })]);
+  return () =>
+    Promise.all([
+      qc.invalidateQueries({ queryKey: ["checks"] }),
+      qc.invalidateQueries({ queryKey: ["overview"] }),
+    ]);
 }
 
 /** useSaveCheck creates a check, or replaces the one with this id at this revision. */
@@ -109,7 +120,9 @@ export function useDeleteChecks() {
   // Not the page of the check itself: it would ask for what is gone.
   const onSettled = () =>
     Promise.all(
-      [["checks", "list"], ["checks", "fleet"], ["checks", "search"], ["overview"]].map((queryKey) => qc.invalidateQueries({ queryKey })),
+      [["checks", "list"], ["checks", "fleet"], ["checks", "search"], ["overview"]].map((queryKey) =>
+        qc.invalidateQueries({ queryKey }),
+      ),
     );
   return useMutation({
     mutationFn: (ids: string[]) => sequence(ids, (id) => del(`v1/checks/${seg(id)}`)),
@@ -127,5 +140,7 @@ async function sequence(ids: string[], f: (id: string) => Promise<unknown>): Pro
 }
 
 type Results = { results: RunResult[] | null };
-export const useTestCheck = () => useMutation({ mutationFn: (spec: JsonObject) => post<Results>("v1/checks/test", spec) });
-export const useRunCheck = (id: string) => useMutation({ mutationFn: () => post<Results>(`v1/checks/${seg(id)}/run`) });
+export const useTestCheck = () =>
+  useMutation({ mutationFn: (spec: JsonObject) => post<Results>("v1/checks/test", spec) });
+export const useRunCheck = (id: string) =>
+  useMutation({ mutationFn: () => post<Results>(`v1/checks/${seg(id)}/run`) });

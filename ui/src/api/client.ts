@@ -66,7 +66,11 @@ async function fault(res: Response): Promise<ApiError> {
     if (typeof j.error === "string") return new ApiError(res.status, j.errorType ?? "internal", j.error);
     if (j.error) {
       const e = j.error;
-      const fields = e.fields?.length ? e.fields : e.field ? [{ field: e.field, message: e.message ?? "" }] : [];
+      const fields = e.fields?.length
+        ? e.fields
+        : e.field
+          ? [{ field: e.field, message: e.message ?? "" }]
+          : [];
       return new ApiError(res.status, e.code ?? "internal", e.message ?? "", fields, retry);
     }
   } catch {
@@ -109,4 +113,5 @@ export const get = <T>(path: string, query?: Query, signal?: AbortSignal) =>
   request<T>("GET", path, { ...(query ? { query } : {}), ...(signal ? { signal } : {}) });
 export const post = <T>(path: string, body?: unknown, query?: Query) =>
   request<T>("POST", path, { body, ...(query ? { query } : {}) });
-export const del = (path: string, ifMatch?: string | number) => request<void>("DELETE", path, { ifMatch });
+export const del = (path: string, ifMatch?: string | number) =>
+  request<undefined>("DELETE", path, { ifMatch });

@@ -15,7 +15,8 @@ export interface EventFilter {
 export const useEvents = (f: EventFilter, limit = 100) =>
   useInfiniteQuery({
     queryKey: ["events", f, limit],
-    queryFn: ({ pageParam, signal }) => get<Page<Event>>("v1/events", { ...f, limit, cursor: pageParam }, signal),
+    queryFn: ({ pageParam, signal }) =>
+      get<Page<Event>>("v1/events", { ...f, limit, cursor: pageParam }, signal),
     initialPageParam: "",
     getNextPageParam: (last) => last.next || undefined,
     placeholderData: keepPreviousData,

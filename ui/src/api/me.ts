@@ -27,7 +27,10 @@ export async function logout(): Promise<void> {
 }
 
 export interface HealthReport extends Health {
-  levels?: Record<string, { status: string; parts?: { name: string; status: string; message?: string; reason?: string }[] | null }>;
+  levels?: Record<
+    string,
+    { status: string; parts?: { name: string; status: string; message?: string; reason?: string }[] | null }
+  >;
 }
 export const useHealth = () =>
   useQuery({

@@ -32,18 +32,30 @@ export interface Span {
 }
 
 /** useRange evaluates an expression over time; start, end and step are Unix seconds. */
-export const useRange = (expr: string, s: Span, opts: { enabled?: boolean; refetch?: number; nonce?: number } = {}) =>
+export const useRange = (
+  expr: string,
+  s: Span,
+  opts: { enabled?: boolean; refetch?: number; nonce?: number } = {},
+) =>
   useQuery({
     queryKey: ["prom", "range", expr, s.start, s.end, s.step, opts.nonce ?? 0],
     queryFn: ({ signal }) =>
-      ask("api/v1/query_range", { query: expr, start: String(s.start), end: String(s.end), step: String(s.step) }, signal),
+      ask(
+        "api/v1/query_range",
+        { query: expr, start: String(s.start), end: String(s.end), step: String(s.step) },
+        signal,
+      ),
     enabled: expr !== "" && opts.enabled !== false,
     placeholderData: keepPreviousData,
     retry: false,
   });
 
 /** useInstant evaluates an expression at one time (Unix seconds), or now. */
-export const useInstant = (expr: string, time: number | null, opts: { enabled?: boolean; nonce?: number } = {}) =>
+export const useInstant = (
+  expr: string,
+  time: number | null,
+  opts: { enabled?: boolean; nonce?: number } = {},
+) =>
   useQuery({
     queryKey: ["prom", "instant", expr, time, opts.nonce ?? 0],
     queryFn: ({ signal }) =>

@@ -1,6 +1,17 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { del, get, post, request, seg } from "./client";
-import type { JsonObject, Key, KindType, Maintenance, Meta, Page, Receiver, Route, TestResult, UserRecord } from "./types";
+import type {
+  JsonObject,
+  Key,
+  KindType,
+  Maintenance,
+  Meta,
+  Page,
+  Receiver,
+  Route,
+  TestResult,
+  UserRecord,
+} from "./types";
 
 /** The records that are small lists: all of them are read at once. */
 export interface ResourceTypes {
@@ -57,5 +68,7 @@ export const useReceiverTypes = () =>
 export const useTestReceiver = () =>
   useMutation({
     mutationFn: (a: { id?: string; spec?: JsonObject }) =>
-      a.id ? post<TestResult>(`v1/receivers/${seg(a.id)}/test`) : post<TestResult>("v1/receivers/test", a.spec),
+      a.id
+        ? post<TestResult>(`v1/receivers/${seg(a.id)}/test`)
+        : post<TestResult>("v1/receivers/test", a.spec),
   });

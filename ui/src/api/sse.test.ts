@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { SSEParser } from "./sse";
 
-const STREAM = 'id: 7\nevent: check\ndata: {"a":1}\n\n: comment\n\nevent: event\ndata: one\ndata: two\n\ndata: x\r\n\r\n';
+const STREAM =
+  'id: 7\nevent: check\ndata: {"a":1}\n\n: comment\n\nevent: event\ndata: one\ndata: two\n\ndata: x\r\n\r\n';
 const WANT = [
   { id: "7", event: "check", data: '{"a":1}' },
   { id: "", event: "event", data: "one\ntwo" },

@@ -16,7 +16,8 @@ export class SSEParser {
     this.rest = lines.pop() ?? "";
     for (const l of lines) {
       if (l === "") {
-        if (this.cur.data !== "" || this.cur.event !== "") out.push({ ...this.cur, event: this.cur.event || "message" });
+        if (this.cur.data !== "" || this.cur.event !== "")
+          out.push({ ...this.cur, event: this.cur.event || "message" });
         this.cur = { id: "", event: "", data: "" };
         continue;
       }

@@ -77,7 +77,10 @@ export function startStream(qc: QueryClient): () => void {
 
 async function refresh(qc: QueryClient): Promise<boolean> {
   await qc.invalidateQueries({ refetchType: "active" });
-  return !qc.getQueryCache().getAll().some((q) => q.isActive() && q.state.fetchFailureReason !== null);
+  return !qc
+    .getQueryCache()
+    .getAll()
+    .some((q) => q.isActive() && q.state.fetchFailureReason !== null);
 }
 
 /** leadWhileVisible reads the stream; hidden for long, it lets go of the line until somebody looks again. */

@@ -35,7 +35,10 @@ export function applyMessage(qc: QueryClient, m: StreamMessage): void {
     for (const key of PLURALS[(data as { kind: string }).kind] ?? []) later(qc, key);
     later(qc, ["overview"]);
   } else if (m.event === "health") {
-    qc.setQueryData<Overview>(["overview"], (o) => o && { ...o, health: { ...o.health, ...(data as Overview["health"]) } });
+    qc.setQueryData<Overview>(
+      ["overview"],
+      (o) => o && { ...o, health: { ...o.health, ...(data as Overview["health"]) } },
+    );
   }
 }
 
@@ -47,7 +50,9 @@ function applyCheck(qc: QueryClient, c: { id: string; name: string; state: Check
     if (key[1] === "list") {
       qc.setQueryData<InfiniteData<CheckPage>>(key, (d) => {
         if (!d) return d;
-        changed ||= d.pages.some((p) => p.items?.some((x) => x.id === c.id && x.state?.status !== c.state.status));
+        changed ||= d.pages.some((p) =>
+          p.items?.some((x) => x.id === c.id && x.state?.status !== c.state.status),
+        );
         return { ...d, pages: d.pages.map((p) => ({ ...p, items: p.items?.map(swap) ?? null })) };
       });
     } else if (key[1] === "fleet" || key[1] === "search") {
@@ -64,7 +69,9 @@ function applyEvent(qc: QueryClient, e: Event): void {
   if (e.kind === "alert") later(qc, ["alerts"]);
   if (e.kind === "state" || e.kind === "alert") {
     qc.setQueryData<Overview>(["overview"], (o) =>
-      o && !o.events?.some((x) => x.id === e.id) ? { ...o, events: [e, ...(o.events ?? [])].slice(0, 20) } : o,
+      o && !o.events?.some((x) => x.id === e.id)
+        ? { ...o, events: [e, ...(o.events ?? [])].slice(0, 20) }
+        : o,
     );
     later(qc, ["overview"]);
   }

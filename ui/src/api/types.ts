@@ -116,7 +116,8 @@ export interface RangeBar {
 export type Text = Record<string, string>;
 export interface Field {
   name: string;
-  type: "string" | "text" | "int" | "float" | "bool" | "duration" | "enum" | "list" | "map" | "secret" | "object";
+  type:
+    "string" | "text" | "int" | "float" | "bool" | "duration" | "enum" | "list" | "map" | "secret" | "object";
   default?: string;
   enum?: string[];
   advanced?: boolean;

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { t } from "../i18n/i18n";
 import { lineColor, lineDash } from "../lib/colors";
 
 export interface Line {
@@ -22,7 +23,16 @@ interface Props {
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Chart draws lines over time with uPlot; the table beside it is for those who cannot see it. */
-export default function Chart({ data, lines, height = 240, format, stacked = false, label, onZoom, onReset }: Props) {
+export default function Chart({
+  data,
+  lines,
+  height = 240,
+  format,
+  stacked = false,
+  label,
+  onZoom,
+  onReset,
+}: Props) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const calls = useRef({ onZoom, onReset, format });
@@ -64,7 +74,11 @@ export default function Chart({ data, lines, height = 240, format, stacked = fal
             { ...axis, size: 64, values: (_u, vs) => vs.map(f) },
           ],
           series: [
-            { label: "", value: (_u, v: number | null) => (v === null ? "–" : new Date(v * 1000).toLocaleString("sv-SE")) },
+            {
+              label: t("chart.time"),
+              value: (_u, v: number | null) =>
+                v === null ? "–" : new Date(v * 1000).toLocaleString("sv-SE"),
+            },
             ...lines.map((l, i) => {
               const color = l.color ?? lineColor(i);
               const dash = stacked ? undefined : lineDash(i);
@@ -79,12 +93,17 @@ export default function Chart({ data, lines, height = 240, format, stacked = fal
               };
             }),
           ],
-          ...(stacked ? { bands: lines.slice(1).map((_, i) => ({ series: [i + 2, i + 1] as [number, number] })) } : {}),
+          ...(stacked
+            ? { bands: lines.slice(1).map((_, i) => ({ series: [i + 2, i + 1] as [number, number] })) }
+            : {}),
           hooks: {
             setSelect: [
               (u) => {
                 if (u.select.width > 8) {
-                  calls.current.onZoom?.(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x"));
+                  calls.current.onZoom?.(
+                    u.posToVal(u.select.left, "x"),
+                    u.posToVal(u.select.left + u.select.width, "x"),
+                  );
                 }
                 u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
               },
@@ -99,7 +118,10 @@ export default function Chart({ data, lines, height = 240, format, stacked = fal
     const size = new ResizeObserver(() => plot.current?.setSize({ width: el.clientWidth, height }));
     size.observe(el);
     const scheme = new MutationObserver(build);
-    scheme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-mantine-color-scheme"] });
+    scheme.observe(document.documentElement, {
+      attributes: true,
+      attributeFilter: ["data-mantine-color-scheme"],
+    });
     return () => {
       size.disconnect();
       scheme.disconnect();

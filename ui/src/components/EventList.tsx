@@ -6,7 +6,13 @@ import { useT, type Key } from "../i18n/i18n";
 import { StatusIcon } from "./Status";
 import { Icon, type IconName } from "./icons";
 
-const ICONS: Record<Event["kind"], IconName> = { state: "checks", alert: "bell", delivery: "send", audit: "edit", node: "settings" };
+const ICONS: Record<Event["kind"], IconName> = {
+  state: "checks",
+  alert: "bell",
+  delivery: "send",
+  audit: "edit",
+  node: "settings",
+};
 
 /** eventHref is where more is to be read about an event's subject. */
 function eventHref(e: Event): string | undefined {
@@ -19,7 +25,14 @@ function eventHref(e: Event): string | undefined {
 
 function Mark({ e }: { e: Event }) {
   const status = e.kind === "state" ? (e.code ?? "").split(".").pop() : undefined;
-  if (status === "up" || status === "down" || status === "degraded" || status === "unknown" || status === "maintenance" || status === "paused")
+  if (
+    status === "up" ||
+    status === "down" ||
+    status === "degraded" ||
+    status === "unknown" ||
+    status === "maintenance" ||
+    status === "paused"
+  )
     return <StatusIcon status={status} />;
   return <Icon name={ICONS[e.kind] ?? "events"} size={16} className={`sev-${e.severity ?? "info"}`} />;
 }
@@ -38,8 +51,12 @@ export function EventList({ events, absolute = false }: { events: Event[]; absol
             <Mark e={e} />
             <div className="event-body">
               {name && (href ? <Link href={href}>{name}</Link> : <b>{name}</b>)}
-              <span className="event-text" title={e.message}>{eventText(e)}</span>
-              {e.actor && e.actor !== "system" && <small className="muted">{t("events.by", { actor: e.actor })}</small>}
+              <span className="event-text" title={e.message}>
+                {eventText(e)}
+              </span>
+              {e.actor && e.actor !== "system" && (
+                <small className="muted">{t("events.by", { actor: e.actor })}</small>
+              )}
             </div>
             <small className="muted nowrap">
               <span className="sr">{t(`events.kind.${e.kind}` as Key)}</span>

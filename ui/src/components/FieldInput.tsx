@@ -33,7 +33,9 @@ export function FieldInput({ field: f, value, onChange, error }: Props) {
           error={error}
           data-field={f.name}
           checked={value === undefined ? f.default === "true" : value === true}
-          onChange={(e) => onChange(e.currentTarget.checked === (f.default === "true") ? undefined : e.currentTarget.checked)}
+          onChange={(e) =>
+            onChange(e.currentTarget.checked === (f.default === "true") ? undefined : e.currentTarget.checked)
+          }
         />
       );
     case "enum": {
@@ -44,7 +46,9 @@ export function FieldInput({ field: f, value, onChange, error }: Props) {
           value={toText(value)}
           onChange={(e) => text(e.currentTarget.value)}
           data={[
-            ...(options.includes("") ? [] : [{ value: "", label: f.default ? t("field.default", { value: f.default }) : "–" }]),
+            ...(options.includes("")
+              ? []
+              : [{ value: "", label: f.default ? t("field.default", { value: f.default }) : "–" }]),
             ...options.map((o) => ({ value: o, label: o || "–" })),
           ]}
         />
@@ -62,11 +66,27 @@ export function FieldInput({ field: f, value, onChange, error }: Props) {
         />
       );
     case "text":
-      return <Textarea {...common} rows={4} resize="vertical" value={toText(value)} onChange={(e) => text(e.currentTarget.value)} />;
+      return (
+        <Textarea
+          {...common}
+          rows={4}
+          resize="vertical"
+          value={toText(value)}
+          onChange={(e) => text(e.currentTarget.value)}
+        />
+      );
     case "list":
-      return structured(value) ? <JsonInput {...common} value={value} onChange={onChange} /> : <LinesInput {...common} value={value} onChange={onChange} />;
+      return structured(value) ? (
+        <JsonInput {...common} value={value} onChange={onChange} />
+      ) : (
+        <LinesInput {...common} value={value} onChange={onChange} />
+      );
     case "map":
-      return structured(value) ? <JsonInput {...common} value={value} onChange={onChange} /> : <MapInput {...common} value={value} onChange={onChange} />;
+      return structured(value) ? (
+        <JsonInput {...common} value={value} onChange={onChange} />
+      ) : (
+        <MapInput {...common} value={value} onChange={onChange} />
+      );
     case "object":
       return <JsonInput {...common} value={value} onChange={onChange} />;
     default:
@@ -91,7 +111,11 @@ interface PartProps {
 }
 
 /** useDraft keeps what is typed while it is not (yet) what the value says. */
-function useDraft(value: Json | undefined, show: (v: Json | undefined) => string, read: (s: string) => Json | undefined) {
+function useDraft(
+  value: Json | undefined,
+  show: (v: Json | undefined) => string,
+  read: (s: string) => Json | undefined,
+) {
   const [draft, setDraft] = useState(() => show(value));
   const [seen, setSeen] = useState(() => JSON.stringify(value));
   const now = JSON.stringify(value);
@@ -110,7 +134,10 @@ function useDraft(value: Json | undefined, show: (v: Json | undefined) => string
 
 const showLines = (v: Json | undefined) => listItems(v).join("\n");
 const readLines = (s: string): Json | undefined => {
-  const items = s.split("\n").map((l) => l.trim()).filter(Boolean);
+  const items = s
+    .split("\n")
+    .map((l) => l.trim())
+    .filter(Boolean);
   return items.length ? items : undefined;
 };
 
@@ -136,7 +163,9 @@ export function LinesInput({ value, onChange, description, ...rest }: PartProps)
 
 const showMap = (v: Json | undefined) =>
   typeof v === "object" && v !== null && !Array.isArray(v)
-    ? Object.entries(v).map(([k, x]) => `${k}: ${toText(x)}`).join("\n")
+    ? Object.entries(v)
+        .map(([k, x]) => `${k}: ${toText(x)}`)
+        .join("\n")
     : "";
 /** readMap reads "name: value" or "name=value" lines. */
 export const readMap = (s: string): Json | undefined => {
@@ -173,7 +202,9 @@ const showJson = (v: Json | undefined) => (v === undefined ? "" : JSON.stringify
 /** JsonInput edits what has no form of its own. */
 export function JsonInput({ value, onChange, error, rows = 5, ...rest }: PartProps & { rows?: number }) {
   const { t } = useT();
-  const [draft, setDraft] = useDraft(value, showJson, (s) => (s.trim() ? (JSON.parse(s) as Json) : undefined));
+  const [draft, setDraft] = useDraft(value, showJson, (s) =>
+    s.trim() ? (JSON.parse(s) as Json) : undefined,
+  );
   const [bad, setBad] = useState("");
   return (
     <Textarea

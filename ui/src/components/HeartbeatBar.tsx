@@ -55,13 +55,22 @@ export function HeartbeatBar({ bars, uptime, when, height = 20, focusable = fals
       onMouseMove={(e) => move(e.clientX)}
       onMouseLeave={() => setAt(null)}
     >
-      <svg viewBox={`0 0 ${w} ${BAR_H}`} preserveAspectRatio="none" height={height} width="100%" aria-hidden="true">
+      <svg
+        viewBox={`0 0 ${w} ${BAR_H}`}
+        preserveAspectRatio="none"
+        height={height}
+        width="100%"
+        aria-hidden="true"
+      >
         {paths.map(([s, d]) => (
           <path key={s} className={`bar-${s}`} d={d} />
         ))}
       </svg>
       {beat && at !== null && (
-        <div className="tip" style={at > n / 2 ? { right: `${100 - ((at + 1) / n) * 100}%` } : { left: `${(at / n) * 100}%` }}>
+        <div
+          className="tip"
+          style={at > n / 2 ? { right: `${100 - ((at + 1) / n) * 100}%` } : { left: `${(at / n) * 100}%` }}
+        >
           <strong>{t(`status.${beat.s}`)}</strong>
           {when && <span>{when(at)}</span>}
           {!!beat.down && <span>{t("bars.down", { span: span(beat.down) })}</span>}

@@ -28,7 +28,13 @@ export function MatcherInput({ value, onChange, label, filter = false, error }: 
   return (
     <div className="matchers">
       {value.map((m) => (
-        <button key={m} type="button" className="chip on mono" aria-label={t("filters.remove", { name: m })} onClick={() => onChange(value.filter((x) => x !== m))}>
+        <button
+          key={m}
+          type="button"
+          className="chip on mono"
+          aria-label={t("filters.remove", { name: m })}
+          onClick={() => onChange(value.filter((x) => x !== m))}
+        >
           {m}
           <Icon name="close" size={12} />
         </button>

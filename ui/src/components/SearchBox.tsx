@@ -3,7 +3,15 @@ import { useEffect, useRef, useState } from "react";
 import { Icon } from "./icons";
 
 /** SearchBox waits for a pause in typing before it asks the server. */
-export function SearchBox({ value, onChange, label }: { value: string; onChange: (v: string) => void; label: string }) {
+export function SearchBox({
+  value,
+  onChange,
+  label,
+}: {
+  value: string;
+  onChange: (v: string) => void;
+  label: string;
+}) {
   const [text, setText] = useState(value);
   const [seen, setSeen] = useState(value);
   const timer = useRef(0);

@@ -4,7 +4,12 @@ import { expect, test, vi } from "vitest";
 import { answer, show } from "../../test/wrap";
 import { endOf, SilenceForm } from "./SilenceForm";
 
-const alert = { fingerprint: "f", labels: { alertname: "CheckDown", check: "shop", severity: "critical" }, starts_at: "", status: "active" };
+const alert = {
+  fingerprint: "f",
+  labels: { alertname: "CheckDown", check: "shop", severity: "critical" },
+  starts_at: "",
+  status: "active",
+};
 
 test("shows what it covers and creates the silence", async () => {
   const calls = answer({
@@ -19,7 +24,12 @@ test("shows what it covers and creates the silence", async () => {
   await userEvent.click(screen.getByRole("button", { name: "4 hours" }));
   await userEvent.click(screen.getByRole("button", { name: "Silence" }));
   await waitFor(() => expect(onClose).toHaveBeenCalled());
-  const body = calls.find((c) => c.path === "/v1/silences")?.body as { matchers: string[]; comment: string; starts_at: string; ends_at: string };
+  const body = calls.find((c) => c.path === "/v1/silences")?.body as {
+    matchers: string[];
+    comment: string;
+    starts_at: string;
+    ends_at: string;
+  };
   expect(body.matchers).toEqual(['check="shop"']);
   expect(body.comment).toBe("deploy");
   expect(Date.parse(body.ends_at) - Date.parse(body.starts_at)).toBe(4 * 3_600_000);

@@ -66,7 +66,12 @@ export function SilenceForm({ matchers: start, onClose }: { matchers: string[]; 
       >
         <fieldset>
           <legend>{t("silences.matchers")}</legend>
-          <MatcherInput label={t("silences.addmatcher")} value={matchers} onChange={setMatchers} error={errors.matchers} />
+          <MatcherInput
+            label={t("silences.addmatcher")}
+            value={matchers}
+            onChange={setMatchers}
+            error={errors.matchers}
+          />
         </fieldset>
         <fieldset>
           <legend>{t("silences.howlong")}</legend>
@@ -78,13 +83,27 @@ export function SilenceForm({ matchers: start, onClose }: { matchers: string[]; 
             ))}
           </div>
           {preset === "custom" && (
-            <TextInput type="datetime-local" label={t("silences.until")} value={custom} onChange={(e) => setCustom(e.currentTarget.value)} error={errors.ends_at} />
+            <TextInput
+              type="datetime-local"
+              label={t("silences.until")}
+              value={custom}
+              onChange={(e) => setCustom(e.currentTarget.value)}
+              error={errors.ends_at}
+            />
           )}
           <p className="muted">
-            {end > opened ? t("silences.ends", { time: dateTime(end, false), span: span((end - opened) / 1000) }) : t("silences.past")}
+            {end > opened
+              ? t("silences.ends", { time: dateTime(end, false), span: span((end - opened) / 1000) })
+              : t("silences.past")}
           </p>
         </fieldset>
-        <Textarea label={t("silences.comment")} rows={2} value={comment} onChange={(e) => setComment(e.currentTarget.value)} error={errors.comment} />
+        <Textarea
+          label={t("silences.comment")}
+          rows={2}
+          value={comment}
+          onChange={(e) => setComment(e.currentTarget.value)}
+          error={errors.comment}
+        />
         <section aria-live="polite">
           <h3>{matchers.length ? t("silences.preview", { n: alerts.length }) : t("silences.nomatchers")}</h3>
           <ul className="preview">

@@ -17,7 +17,17 @@ export function Skeleton({ rows = 6, height = 40 }: { rows?: number; height?: nu
   );
 }
 
-export function Empty({ icon, title, text, action }: { icon: IconName; title: string; text?: string; action?: ReactNode }) {
+export function Empty({
+  icon,
+  title,
+  text,
+  action,
+}: {
+  icon: IconName;
+  title: string;
+  text?: string;
+  action?: ReactNode;
+}) {
   return (
     <div className="empty">
       <span className="empty-icon">
@@ -30,7 +40,15 @@ export function Empty({ icon, title, text, action }: { icon: IconName; title: st
   );
 }
 
-export function Failure({ error, retry, compact = false }: { error: unknown; retry?: () => void; compact?: boolean }) {
+export function Failure({
+  error,
+  retry,
+  compact = false,
+}: {
+  error: unknown;
+  retry?: () => void;
+  compact?: boolean;
+}) {
   const { t } = useT();
   return (
     <div className={compact ? "failure compact" : "failure"} role="alert">
@@ -56,9 +74,20 @@ interface QueryLike {
 }
 
 /** Faces shows what a query has to say until it has data; stale data stays, with a note. */
-export function Faces({ query, rows, height, children }: { query: QueryLike; rows?: number; height?: number; children: ReactNode }) {
+export function Faces({
+  query,
+  rows,
+  height,
+  children,
+}: {
+  query: QueryLike;
+  rows?: number;
+  height?: number;
+  children: ReactNode;
+}) {
   const { t } = useT();
-  if (query.data === undefined && query.isError) return <Failure error={query.error} retry={() => void query.refetch()} />;
+  if (query.data === undefined && query.isError)
+    return <Failure error={query.error} retry={() => void query.refetch()} />;
   if (query.data === undefined) return <Skeleton rows={rows ?? 6} height={height ?? 40} />;
   return (
     <>

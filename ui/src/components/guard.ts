@@ -34,9 +34,11 @@ export const useGuardedLocation: BrowserLocationHook = (o) => {
       navigate(to, options);
       return;
     }
-    void confirm({ title: t("unsaved.title"), text: t("unsaved.text"), action: t("unsaved.leave") }).then((yes) => {
-      if (yes) navigate(to, options);
-    });
+    void confirm({ title: t("unsaved.title"), text: t("unsaved.text"), action: t("unsaved.leave") }).then(
+      (yes) => {
+        if (yes) navigate(to, options);
+      },
+    );
   };
   return [path, guarded];
 };

@@ -39,7 +39,11 @@ const PATHS = {
 } as const;
 export type IconName = keyof typeof PATHS;
 
-export function Icon({ name, size = 18, ...rest }: { name: IconName; size?: number } & SVGProps<SVGSVGElement>) {
+export function Icon({
+  name,
+  size = 18,
+  ...rest
+}: { name: IconName; size?: number } & SVGProps<SVGSVGElement>) {
   return (
     <svg
       width={size}
@@ -62,7 +66,12 @@ export function Logo({ size = 26 }: { size?: number }) {
   return (
     <svg width={size} height={size} viewBox="0 0 32 32" aria-hidden="true">
       <rect width="32" height="32" rx="8" fill="#3b5bdb" />
-      <path d="M4 16c3.2-5.2 7.3-7.8 12-7.8S24.8 10.8 28 16c-3.2 5.2-7.3 7.8-12 7.8S7.2 21.2 4 16z" fill="none" stroke="#fff" strokeWidth="2.2" />
+      <path
+        d="M4 16c3.2-5.2 7.3-7.8 12-7.8S24.8 10.8 28 16c-3.2 5.2-7.3 7.8-12 7.8S7.2 21.2 4 16z"
+        fill="none"
+        stroke="#fff"
+        strokeWidth="2.2"
+      />
       <circle cx="16" cy="16" r="4.2" fill="#fff" />
     </svg>
   );

@@ -39,7 +39,12 @@ export function ToastHost() {
       {list.map((x) => (
         <div key={x.id} className={x.bad ? "toast bad" : "toast"}>
           <span>{x.text}</span>
-          <button type="button" className="icon-button" aria-label={t("common.close")} onClick={() => drop(x.id)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label={t("common.close")}
+            onClick={() => drop(x.id)}
+          >
             <Icon name="close" size={14} />
           </button>
         </div>

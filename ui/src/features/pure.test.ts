@@ -5,7 +5,12 @@ import { byDay } from "./events/days";
 import { cellAt, fleetLayout, fleetPaths } from "./overview/fleet";
 import { routeTree } from "./settings/routeTree";
 
-const alert = (fingerprint: string, labels: Record<string, string>): Alert => ({ fingerprint, labels, starts_at: "2026-11-20T08:00:00Z", status: "active" });
+const alert = (fingerprint: string, labels: Record<string, string>): Alert => ({
+  fingerprint,
+  labels,
+  starts_at: "2026-11-20T08:00:00Z",
+  status: "active",
+});
 
 test("alerts are grouped, the worst first, with what they share", () => {
   const groups = groupAlerts(
@@ -16,15 +21,31 @@ test("alerts are grouped, the worst first, with what they share", () => {
     ],
     "alertname",
   );
-  expect(groups.map((g) => [g.key, g.alerts.length])).toEqual([["Down", 2], ["Slow", 1]]);
+  expect(groups.map((g) => [g.key, g.alerts.length])).toEqual([
+    ["Down", 2],
+    ["Slow", 1],
+  ]);
   expect(groups[0]?.shared).toEqual({ alertname: "Down", severity: "critical", team: "web" });
 });
 
 test("the routing tree keeps the order, and receivers are inherited", () => {
-  const r = (id: string, name: string, parent: string, more: Partial<Route> = {}): Route => ({ id, name, parent, ...more });
-  const tree = routeTree([r("3", "late", "root", { position: 2 }), r("1", "root", "", { receiver: "mail" }), r("2", "early", "1", { position: 1, receiver: "chat" }), r("4", "leaf", "early")]);
+  const r = (id: string, name: string, parent: string, more: Partial<Route> = {}): Route => ({
+    id,
+    name,
+    parent,
+    ...more,
+  });
+  const tree = routeTree([
+    r("3", "late", "root", { position: 2 }),
+    r("1", "root", "", { receiver: "mail" }),
+    r("2", "early", "1", { position: 1, receiver: "chat" }),
+    r("4", "leaf", "early"),
+  ]);
   expect(tree).toHaveLength(1);
-  expect(tree[0]?.children.map((c) => [c.route.name, c.receiver])).toEqual([["early", "chat"], ["late", "mail"]]);
+  expect(tree[0]?.children.map((c) => [c.route.name, c.receiver])).toEqual([
+    ["early", "chat"],
+    ["late", "mail"],
+  ]);
   expect(tree[0]?.children[0]?.children[0]?.receiver).toBe("chat");
 });
 
@@ -33,7 +54,10 @@ test("a parent that is its own child does not hang the page", () => {
 });
 
 test("days are cut where the day changes", () => {
-  expect(byDay(["b2", "b1", "a1"], (x) => x.charAt(0))).toEqual([["b", ["b2", "b1"]], ["a", ["a1"]]]);
+  expect(byDay(["b2", "b1", "a1"], (x) => x.charAt(0))).toEqual([
+    ["b", ["b2", "b1"]],
+    ["a", ["a1"]],
+  ]);
 });
 
 test("the fleet map stays small in nodes and height", () => {

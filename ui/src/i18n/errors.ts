@@ -28,6 +28,9 @@ export const eventName = (e: Event): string => (e.kind === "alert" && e.labels?.
 
 /** eventText translates an event by its code; what has no translation keeps the server's sentence. */
 export function eventText(e: Event): string {
-  const params = { message: plainMessage(e.message, eventName(e)), kind: tMaybe(`record.${e.subject.split("/")[0] ?? ""}`) ?? "" };
+  const params = {
+    message: plainMessage(e.message, eventName(e)),
+    kind: tMaybe(`record.${e.subject.split("/")[0] ?? ""}`) ?? "",
+  };
   return (e.code && tMaybe(`event.${e.code}`, params)) || e.message;
 }

@@ -32,7 +32,12 @@ export const dayOnly = (v: string | number | Date) =>
 
 /** dayName writes the day with its weekday, for headings. */
 export const dayName = (v: string | number | Date) =>
-  new Intl.DateTimeFormat(language(), { weekday: "long", year: "numeric", month: "long", day: "numeric" }).format(date(v));
+  new Intl.DateTimeFormat(language(), {
+    weekday: "long",
+    year: "numeric",
+    month: "long",
+    day: "numeric",
+  }).format(date(v));
 
 /** zone names the reader's time zone. */
 export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;

@@ -24,14 +24,21 @@ describe("catalogues", () => {
   });
 
   test("plural entries have every category of their language", () => {
-    for (const [lang, cat] of [["en", EN], ["zh-CN", ZH]] as const)
+    for (const [lang, cat] of [
+      ["en", EN],
+      ["zh-CN", ZH],
+    ] as const)
       for (const [key, e] of Object.entries(cat))
         if (typeof e !== "string")
-          expect(Object.keys(e).sort(), key).toEqual([...new Intl.PluralRules(lang).resolvedOptions().pluralCategories].sort());
+          expect(Object.keys(e).sort(), key).toEqual(
+            [...new Intl.PluralRules(lang).resolvedOptions().pluralCategories].sort(),
+          );
   });
 
   test("Chinese does not use half-width punctuation after Chinese characters", () => {
-    for (const [key, e] of Object.entries(ZH)) for (const s of texts(e)) expect(s.replaceAll("名称: 值", ""), key).not.toMatch(/[\u4e00-\u9fff][,;!?:](?![*])/);
+    for (const [key, e] of Object.entries(ZH))
+      for (const s of texts(e))
+        expect(s.replaceAll("名称: 值", ""), key).not.toMatch(/[\u4e00-\u9fff][,;!?:](?![*])/);
   });
 });
 

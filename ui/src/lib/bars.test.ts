@@ -3,7 +3,10 @@ import type { Bar } from "../api/types";
 import { barIndex, barPaths, downSeconds, outages } from "./bars";
 
 const bars = (s: string): Bar[] =>
-  [...s].map((c) => ({ s: ({ u: "up", d: "down", x: "unknown", ".": "none" } as const)[c as "u"], ...(c === "d" ? { down: 30 } : {}) }));
+  [...s].map((c) => ({
+    s: ({ u: "up", d: "down", x: "unknown", ".": "none" } as const)[c as "u"],
+    ...(c === "d" ? { down: 30 } : {}),
+  }));
 
 test("one path per state, however many beats", () => {
   const p = barPaths(bars("uuduu".repeat(400)));

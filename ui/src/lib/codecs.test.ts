@@ -6,7 +6,13 @@ import { toYAML } from "./yaml";
 
 test("Explore's state survives the address", () => {
   const panels = [
-    { expr: 'rate(x{a="b&c"}[5m])', tab: "graph" as const, range: "6h", end: "2026-11-20T08:00:00Z", step: "15" },
+    {
+      expr: 'rate(x{a="b&c"}[5m])',
+      tab: "graph" as const,
+      range: "6h",
+      end: "2026-11-20T08:00:00Z",
+      step: "15",
+    },
     { ...emptyPanel(), expr: "up" },
   ];
   expect(decodePanels(new URLSearchParams(encodePanels(panels).toString()))).toEqual(panels);
@@ -37,14 +43,40 @@ test("matchers quote what needs it", () => {
 
 test("align puts series on one axis and leaves gaps", () => {
   const s = [
-    { metric: { a: "1" }, values: [[100, "1"], [120, "3"]] as [number, string][] },
-    { metric: { a: "2" }, values: [[110, "NaN"], [9999, "7"]] as [number, string][] },
+    {
+      metric: { a: "1" },
+      values: [
+        [100, "1"],
+        [120, "3"],
+      ] as [number, string][],
+    },
+    {
+      metric: { a: "2" },
+      values: [
+        [110, "NaN"],
+        [9999, "7"],
+      ] as [number, string][],
+    },
   ];
-  expect(align(s, 100, 120, 10)).toEqual([[100, 110, 120], [1, null, 3], [null, null, null]]);
+  expect(align(s, 100, 120, 10)).toEqual([
+    [100, 110, 120],
+    [1, null, 3],
+    [null, null, null],
+  ]);
 });
 
 test("stack adds up and treats gaps as nothing", () => {
-  expect(stack([[0, 1], [1, null], [2, 3]])).toEqual([[0, 1], [1, null], [3, 3]]);
+  expect(
+    stack([
+      [0, 1],
+      [1, null],
+      [2, 3],
+    ]),
+  ).toEqual([
+    [0, 1],
+    [1, null],
+    [3, 3],
+  ]);
 });
 
 test("seriesName writes PromQL", () => {
@@ -53,7 +85,15 @@ test("seriesName writes PromQL", () => {
 });
 
 test("toYAML quotes what YAML would read as something else", () => {
-  const doc = { kind: "check", name: "yes", n: 1, ok: true, list: ["a: b", "x", {}], nested: { url: "https://a/b?c=d", empty: [] }, rows: [{ a: 1, b: { c: "2" } }] };
+  const doc = {
+    kind: "check",
+    name: "yes",
+    n: 1,
+    ok: true,
+    list: ["a: b", "x", {}],
+    nested: { url: "https://a/b?c=d", empty: [] },
+    rows: [{ a: 1, b: { c: "2" } }],
+  };
   expect(toYAML(doc)).toBe(
     `kind: check\nname: "yes"\n"n": 1\nok: true\nlist:\n  - "a: b"\n  - x\n  - {}\nnested:\n  url: "https://a/b?c=d"\n  empty: []\nrows:\n  - a: 1\n    b:\n      c: "2"\n`,
   );

@@ -1,6 +1,16 @@
 import { expect, test } from "vitest";
 import type { Field } from "../api/types";
-import { errorFor, formFields, fromText, getPath, listItems, orphans, setPath, specOf, structured } from "./fields";
+import {
+  errorFor,
+  formFields,
+  fromText,
+  getPath,
+  listItems,
+  orphans,
+  setPath,
+  specOf,
+  structured,
+} from "./fields";
 
 test("setPath makes what is missing and leaves the rest alone", () => {
   const before = { method: "GET", tls: { ca: "x" } };
@@ -35,7 +45,11 @@ test("formFields leaves out objects whose parts are fields", () => {
 });
 
 test("errors find their field, by its parts too; the others are not lost", () => {
-  const errors = { "http.expect_status[1]": "is no status", name: "is missing", "http.odd": "there is no such field" };
+  const errors = {
+    "http.expect_status[1]": "is no status",
+    name: "is missing",
+    "http.odd": "there is no such field",
+  };
   expect(errorFor(errors, "http.expect_status")).toBe("[1]: is no status");
   expect(errorFor(errors, "name")).toBe("is missing");
   expect(errorFor(errors, "http.expect")).toBeUndefined();
@@ -51,5 +65,7 @@ test("lists of objects ask for the JSON editor", () => {
 });
 
 test("specOf drops what the server adds", () => {
-  expect(specOf({ id: "1", revision: 3, name: "a", state: {}, bars: [], uptime: {}, http: { method: "GET" } })).toEqual({ name: "a", http: { method: "GET" } });
+  expect(
+    specOf({ id: "1", revision: 3, name: "a", state: {}, bars: [], uptime: {}, http: { method: "GET" } }),
+  ).toEqual({ name: "a", http: { method: "GET" } });
 });

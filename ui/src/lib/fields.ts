@@ -27,8 +27,7 @@ export function setPath(obj: JsonObject | undefined, path: string, value: Json |
     v = Object.keys(next).length ? next : undefined;
   }
   if (v === undefined) {
-    const { [head]: _gone, ...others } = copy;
-    return others;
+    return Object.fromEntries(Object.entries(copy).filter(([k]) => k !== head));
   }
   copy[head] = v;
   return copy;
@@ -72,7 +71,9 @@ export function listItems(v: Json | undefined): string[] {
 export function errorFor(errors: Record<string, string>, path: string): string | undefined {
   if (errors[path]) return errors[path];
   const parts = Object.entries(errors).filter(([k]) => k.startsWith(`${path}[`) || k.startsWith(`${path}.`));
-  return parts.length ? parts.map(([k, m]) => `${k.slice(path.length).replace(/^\./, "")}: ${m}`).join("; ") : undefined;
+  return parts.length
+    ? parts.map(([k, m]) => `${k.slice(path.length).replace(/^\./, "")}: ${m}`).join("; ")
+    : undefined;
 }
 
 /** orphans are the errors that no field of the form shows. */

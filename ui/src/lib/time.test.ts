@@ -17,7 +17,8 @@ test.each(["", "h", "5", "1x", "-5m", "5m x"])("parseDuration refuses %j", (text
 });
 
 test("durations survive being written and read", () => {
-  for (const ms of [1, 999, 60_000, 5_400_000, 86_400_000, 93_784_005]) expect(parseDuration(formatDuration(ms))).toBe(ms);
+  for (const ms of [1, 999, 60_000, 5_400_000, 86_400_000, 93_784_005])
+    expect(parseDuration(formatDuration(ms))).toBe(ms);
 });
 
 test("parseTime reads what people write", () => {
@@ -34,7 +35,8 @@ test("parseTime reads what people write", () => {
 test("stepFor keeps to the number of points and the least step", () => {
   expect(stepFor(3_600_000, 240)).toBe(15);
   expect(stepFor(3_600_000, 240, 60)).toBe(60);
-  for (const range of [60_000, 86_400_000, 31_536_000_000]) expect(range / 1000 / stepFor(range, 240)).toBeLessThanOrEqual(240);
+  for (const range of [60_000, 86_400_000, 31_536_000_000])
+    expect(range / 1000 / stepFor(range, 240)).toBeLessThanOrEqual(240);
 });
 
 test("nextMorning is always ahead, by a day at most", () => {

@@ -1,6 +1,14 @@
 /** Ranges of time as people write them in addresses: now-1h, 2026-11-20 08:00, RFC 3339. */
 
-const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, y: 31_536_000_000 };
+const UNITS: Record<string, number> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+  y: 31_536_000_000,
+};
 
 /** parseDuration reads "1h30m", "15s", "250ms", "30d" as milliseconds. */
 export function parseDuration(s: string): number | null {
@@ -51,7 +59,9 @@ export function parseTime(s: string, now: number): number | null {
 /** stepFor is a step in seconds that gives at most `points` points, at least `min`. */
 export function stepFor(rangeMs: number, points: number, min = 1): number {
   const raw = rangeMs / 1000 / points;
-  for (const s of [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400])
+  for (const s of [
+    1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400,
+  ])
     if (s >= raw && s >= min) return s;
   return Math.ceil(raw / 86400) * 86400;
 }

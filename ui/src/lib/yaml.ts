@@ -26,7 +26,9 @@ export function toYAML(v: Json, indent = 0): string {
     if (!entries.length) return `${pad}{}\n`;
     return entries
       .map(([k, x]) =>
-        nested(x) ? `${pad}${scalar(k)}:\n${toYAML(x, indent + 1)}` : `${pad}${scalar(k)}: ${toYAML(x).trimStart()}`,
+        nested(x)
+          ? `${pad}${scalar(k)}:\n${toYAML(x, indent + 1)}`
+          : `${pad}${scalar(k)}: ${toYAML(x).trimStart()}`,
       )
       .join("");
   }

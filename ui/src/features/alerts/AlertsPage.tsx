@@ -28,17 +28,27 @@ export default function AlertsPage() {
   const by = get("by") || "alertname";
   const query = useAlerts(matchers);
   const all = query.data?.items ?? [];
-  const shown = all.filter((a) => !state || (state === "active" ? a.status === "active" : a.status !== "active"));
+  const shown = all.filter(
+    (a) => !state || (state === "active" ? a.status === "active" : a.status !== "active"),
+  );
   const [silence, setSilence] = useState<string[] | null>(null);
   const editor = useCan("editor");
-  const names = [...new Set(["alertname", "severity", "check", ...all.flatMap((a) => Object.keys(a.labels))])];
-  const add = (name: string, value: string) => set({ m: [...matchers.filter((m) => m !== equal(name, value)), equal(name, value)] });
+  const names = [
+    ...new Set(["alertname", "severity", "check", ...all.flatMap((a) => Object.keys(a.labels))]),
+  ];
+  const add = (name: string, value: string) =>
+    set({ m: [...matchers.filter((m) => m !== equal(name, value)), equal(name, value)] });
   return (
     <Page title={t("nav.alerts")}>
       <div className="filters">
         <div className="filter-row">
           <MatcherInput filter label={t("alerts.filter")} value={matchers} onChange={(m) => set({ m })} />
-          <NativeSelect aria-label={t("alerts.groupby")} value={by} onChange={(e) => set({ by: e.currentTarget.value })} data={names.map((n) => ({ value: n, label: t("alerts.by", { label: n }) }))} />
+          <NativeSelect
+            aria-label={t("alerts.groupby")}
+            value={by}
+            onChange={(e) => set({ by: e.currentTarget.value })}
+            data={names.map((n) => ({ value: n, label: t("alerts.by", { label: n }) }))}
+          />
           <div className="segments" role="group" aria-label={t("alerts.state")}>
             {STATES.map((s) => (
               <button key={s} type="button" aria-pressed={state === s} onClick={() => set({ state: s })}>
@@ -56,14 +66,25 @@ export default function AlertsPage() {
                 {g.key || t("alerts.without", { label: by })} <span className="tally">{g.alerts.length}</span>
                 {g.alerts.length > 1 && <Labels labels={g.shared} skip={[by]} onPick={add} />}
                 {editor && (
-                  <Button size="xs" variant="default" leftSection={<Icon name="mute" size={14} />} onClick={() => setSilence(Object.entries(g.shared).map(([k, v]) => equal(k, v)))}>
+                  <Button
+                    size="xs"
+                    variant="default"
+                    leftSection={<Icon name="mute" size={14} />}
+                    onClick={() => setSilence(Object.entries(g.shared).map(([k, v]) => equal(k, v)))}
+                  >
                     {t("alerts.silence")}
                   </Button>
                 )}
               </h2>
               <ul className="alerts">
                 {g.alerts.map((a) => (
-                  <AlertRow key={a.fingerprint} a={a} skip={g.alerts.length > 1 ? Object.keys(g.shared) : [by]} onPick={add} onSilence={editor && g.alerts.length > 1 ? setSilence : undefined} />
+                  <AlertRow
+                    key={a.fingerprint}
+                    a={a}
+                    skip={g.alerts.length > 1 ? Object.keys(g.shared) : [by]}
+                    onPick={add}
+                    onSilence={editor && g.alerts.length > 1 ? setSilence : undefined}
+                  />
                 ))}
               </ul>
             </section>
@@ -99,22 +120,39 @@ function AlertRow({ a, skip, onPick, onSilence }: RowProps) {
   const { t } = useT();
   const now = useNow();
   const check = a.labels.check_id ?? a.labels.check;
-  const text = plainMessage(a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message ?? "", a.labels.check);
+  const text = plainMessage(
+    a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message ?? "",
+    a.labels.check,
+  );
   return (
     <li className={a.status === "active" ? "" : "quiet"}>
       <SeverityPill severity={a.labels.severity} />
       <div className="alert-body">
         <span className="alert-text">
-          {check ? <Link href={`/checks/${encodeURIComponent(check)}`}>{a.labels.check ?? a.labels.alertname}</Link> : <b>{a.labels.alertname}</b>}
+          {check ? (
+            <Link href={`/checks/${encodeURIComponent(check)}`}>{a.labels.check ?? a.labels.alertname}</Link>
+          ) : (
+            <b>{a.labels.alertname}</b>
+          )}
           <span className="event-text">{text}</span>
         </span>
         <Labels labels={a.labels} skip={[...skip, "severity"]} onPick={onPick} />
       </div>
       <small className="muted nowrap" title={dateTime(a.starts_at)}>
-        {a.silenced_by?.length ? <Link href="/silences">{t("alerts.silenced")}</Link> : a.inhibited_by?.length ? t("alerts.inhibited") : null} {ago(a.starts_at, now)}
+        {a.silenced_by?.length ? (
+          <Link href="/silences">{t("alerts.silenced")}</Link>
+        ) : a.inhibited_by?.length ? (
+          t("alerts.inhibited")
+        ) : null}{" "}
+        {ago(a.starts_at, now)}
       </small>
       {onSilence && (
-        <button type="button" className="icon-button" aria-label={t("alerts.silence.one", { name: a.labels.check ?? a.labels.alertname ?? "" })} onClick={() => onSilence(Object.entries(a.labels).map(([k, v]) => equal(k, v)))}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={t("alerts.silence.one", { name: a.labels.check ?? a.labels.alertname ?? "" })}
+          onClick={() => onSilence(Object.entries(a.labels).map(([k, v]) => equal(k, v)))}
+        >
           <Icon name="mute" size={16} />
         </button>
       )}

@@ -21,8 +21,13 @@ export function groupAlerts(alerts: Alert[], by: string): AlertGroup[] {
     .map(([key, list]) => {
       const sorted = list.sort((a, b) => rank(a) - rank(b) || b.starts_at.localeCompare(a.starts_at));
       const first = sorted[0]?.labels ?? {};
-      const shared = Object.fromEntries(Object.entries(first).filter(([k, v]) => sorted.every((a) => a.labels[k] === v)));
+      const shared = Object.fromEntries(
+        Object.entries(first).filter(([k, v]) => sorted.every((a) => a.labels[k] === v)),
+      );
       return { key, alerts: sorted, shared };
     })
-    .sort((a, b) => Math.min(...a.alerts.map(rank)) - Math.min(...b.alerts.map(rank)) || a.key.localeCompare(b.key));
+    .sort(
+      (a, b) =>
+        Math.min(...a.alerts.map(rank)) - Math.min(...b.alerts.map(rank)) || a.key.localeCompare(b.key),
+    );
 }

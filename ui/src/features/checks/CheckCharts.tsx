@@ -46,7 +46,12 @@ export function CheckCharts({ c, range }: { c: Check; range: string }) {
         <Faces query={time} rows={1} height={240}>
           {series.length ? (
             <Suspense fallback={<Skeleton rows={1} height={240} />}>
-              <Chart label={t("check.chart.label")} data={data} lines={series.map((x) => ({ name: x.metric.region ?? "" }))} format={seconds} />
+              <Chart
+                label={t("check.chart.label")}
+                data={data}
+                lines={series.map((x) => ({ name: x.metric.region ?? "" }))}
+                format={seconds}
+              />
             </Suspense>
           ) : (
             <p className="muted nodata">{t("chart.nodata")}</p>
@@ -77,7 +82,9 @@ function Phases({ sel, s }: { sel: string; s: Span }) {
           height={200}
           stacked
           data={data}
-          lines={series.map((x) => ({ name: tMaybe(`phase.${x.metric.phase ?? ""}`) ?? x.metric.phase ?? "" }))}
+          lines={series.map((x) => ({
+            name: tMaybe(`phase.${x.metric.phase ?? ""}`) ?? x.metric.phase ?? "",
+          }))}
           format={seconds}
         />
       </Suspense>
@@ -99,7 +106,9 @@ function Certificate({ sel, now }: { sel: string; now: number }) {
         {t("check.cert")}
       </h2>
       <p>{days < 0 ? t("check.cert.expired", { n: -days }) : t("check.cert.days", { n: days })}</p>
-      <small className="muted">{t("check.cert.until", { date: new Date(v * 1000).toISOString().slice(0, 10), days: num(days) })}</small>
+      <small className="muted">
+        {t("check.cert.until", { date: new Date(v * 1000).toISOString().slice(0, 10), days: num(days) })}
+      </small>
     </section>
   );
 }

@@ -21,14 +21,21 @@ export function filterOf(p: URLSearchParams): CheckFilter {
   return f;
 }
 
-export function CheckFilters({ counts, total }: { counts: Partial<Record<Status, number>> | undefined; total: number }) {
+export function CheckFilters({
+  counts,
+  total,
+}: {
+  counts: Partial<Record<Status, number>> | undefined;
+  total: number;
+}) {
   const { t } = useT();
   const { params, get, list, set } = useUrl();
   const types = useCheckTypes().data ?? [];
   const regions = useResource("regions").data ?? [];
   const statuses = list("status");
   const labels = params.getAll("label");
-  const toggle = (s: Status) => set({ status: (statuses.includes(s) ? statuses.filter((x) => x !== s) : [...statuses, s]).join(",") });
+  const toggle = (s: Status) =>
+    set({ status: (statuses.includes(s) ? statuses.filter((x) => x !== s) : [...statuses, s]).join(",") });
   return (
     <div className="filters">
       <div className="filter-row">
@@ -37,14 +44,20 @@ export function CheckFilters({ counts, total }: { counts: Partial<Record<Status,
           aria-label={t("checks.type")}
           value={get("type")}
           onChange={(e) => set({ type: e.currentTarget.value })}
-          data={[{ value: "", label: t("checks.alltypes") }, ...types.map((k) => ({ value: k.name, label: pick(k.label, k.name) }))]}
+          data={[
+            { value: "", label: t("checks.alltypes") },
+            ...types.map((k) => ({ value: k.name, label: pick(k.label, k.name) })),
+          ]}
         />
         {regions.length > 1 && (
           <NativeSelect
             aria-label={t("checks.region")}
             value={get("region")}
             onChange={(e) => set({ region: e.currentTarget.value })}
-            data={[{ value: "", label: t("checks.allregions") }, ...regions.map((r) => ({ value: r.name, label: r.name }))]}
+            data={[
+              { value: "", label: t("checks.allregions") },
+              ...regions.map((r) => ({ value: r.name, label: r.name })),
+            ]}
           />
         )}
         <NativeSelect
@@ -61,17 +74,36 @@ export function CheckFilters({ counts, total }: { counts: Partial<Record<Status,
         />
       </div>
       <div className="filter-row chips" role="group" aria-label={t("checks.status")}>
-        <button type="button" className="chip" aria-pressed={!statuses.length} onClick={() => set({ status: "" })}>
+        <button
+          type="button"
+          className="chip"
+          aria-pressed={!statuses.length}
+          onClick={() => set({ status: "" })}
+        >
           {t("filters.all")} <b>{num(statuses.length ? sum(counts) || total : total)}</b>
         </button>
-        {STATUSES.filter((s) => counts?.[s] || statuses.includes(s) || s === "up" || s === "down").map((s) => (
-          <button key={s} type="button" className="chip" aria-pressed={statuses.includes(s)} onClick={() => toggle(s)}>
-            <StatusIcon status={s} size={14} />
-            {t(`status.${s}`)} <b>{num(counts?.[s] ?? 0)}</b>
-          </button>
-        ))}
+        {STATUSES.filter((s) => counts?.[s] || statuses.includes(s) || s === "up" || s === "down").map(
+          (s) => (
+            <button
+              key={s}
+              type="button"
+              className="chip"
+              aria-pressed={statuses.includes(s)}
+              onClick={() => toggle(s)}
+            >
+              <StatusIcon status={s} size={14} />
+              {t(`status.${s}`)} <b>{num(counts?.[s] ?? 0)}</b>
+            </button>
+          ),
+        )}
         {labels.map((l) => (
-          <button key={l} type="button" className="chip on" aria-label={t("filters.remove", { name: l })} onClick={() => set({ label: labels.filter((x) => x !== l) })}>
+          <button
+            key={l}
+            type="button"
+            className="chip on"
+            aria-label={t("filters.remove", { name: l })}
+            onClick={() => set({ label: labels.filter((x) => x !== l) })}
+          >
             {l.replace(":", "=")}
             <Icon name="close" size={12} />
           </button>
@@ -81,4 +113,5 @@ export function CheckFilters({ counts, total }: { counts: Partial<Record<Status,
   );
 }
 
-const sum = (c: Partial<Record<Status, number>> | undefined) => Object.values(c ?? {}).reduce((a, b) => a + b, 0);
+const sum = (c: Partial<Record<Status, number>> | undefined) =>
+  Object.values(c ?? {}).reduce((a, b) => a + b, 0);

@@ -15,7 +15,14 @@ const kind: KindType = {
     { name: "basic_auth.password", type: "secret", advanced: true, label: { en: "Password" } },
   ],
 };
-const form = (start = {}) => <CheckForm id={undefined} revision={undefined} kind={kind} start={{ name: "", type: "http", target: "", ...start }} />;
+const form = (start = {}) => (
+  <CheckForm
+    id={undefined}
+    revision={undefined}
+    kind={kind}
+    start={{ name: "", type: "http", target: "", ...start }}
+  />
+);
 
 test("saves what was filled in, nested as the API wants it, and opens the check", async () => {
   const calls = answer({ "POST /v1/checks": () => [201, { id: "01J", name: "shop", type: "http" }] });
@@ -38,7 +45,17 @@ test("shows the server's faults at their fields, and those without one above", a
   answer({
     "POST /v1/checks": () => [
       400,
-      { error: { code: "invalid", message: "three faults", fields: [{ field: "name", message: "must be given" }, { field: "http.expect_status[0]", message: "is no status" }, { field: "http.odd", message: "there is no such field" }] } },
+      {
+        error: {
+          code: "invalid",
+          message: "three faults",
+          fields: [
+            { field: "name", message: "must be given" },
+            { field: "http.expect_status[0]", message: "is no status" },
+            { field: "http.odd", message: "there is no such field" },
+          ],
+        },
+      },
     ],
   });
   show(form());
@@ -62,7 +79,21 @@ test("keeps a stored secret unless another is typed", async () => {
 
 test("tests before saving and says what each region found", async () => {
   answer({
-    "POST /v1/checks/test": () => [200, { results: [{ region: "eu", prober: "a", success: false, message: "500 Internal Server Error", duration_seconds: 0.05, assertions: [{ text: "status is 200-299", found: "500", passed: false }] }] }],
+    "POST /v1/checks/test": () => [
+      200,
+      {
+        results: [
+          {
+            region: "eu",
+            prober: "a",
+            success: false,
+            message: "500 Internal Server Error",
+            duration_seconds: 0.05,
+            assertions: [{ text: "status is 200-299", found: "500", passed: false }],
+          },
+        ],
+      },
+    ],
   });
   show(form({ name: "a" }));
   await userEvent.click(screen.getByRole("button", { name: "Test now" }));

@@ -43,7 +43,15 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
   const main = mainFields(kind, t);
   const advanced = advancedFields(t);
   const block = draft[kind.name];
-  const rest = orphans(errors, [...main, ...advanced].map((f) => f.name).concat("paused", (kind.fields ?? []).map((f) => `${kind.name}.${f.name}`)));
+  const rest = orphans(
+    errors,
+    [...main, ...advanced]
+      .map((f) => f.name)
+      .concat(
+        "paused",
+        (kind.fields ?? []).map((f) => `${kind.name}.${f.name}`),
+      ),
+  );
 
   const submit = () => {
     test.reset();
@@ -55,13 +63,20 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
           release();
           go(`/checks/${c.id}`);
         },
-        onError: () => setTimeout(() => form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus()),
+        onError: () =>
+          setTimeout(() => form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus()),
       },
     );
   };
   useKeys({ "mod+s": submit });
   const input = (f: Field) => (
-    <FieldInput key={f.name} field={f} value={draft[f.name]} error={errorFor(errors, f.name)} onChange={(v) => setDraft(setPath(draft, f.name, v))} />
+    <FieldInput
+      key={f.name}
+      field={f}
+      value={draft[f.name]}
+      error={errorFor(errors, f.name)}
+      onChange={(v) => setDraft(setPath(draft, f.name, v))}
+    />
   );
 
   return (
@@ -84,7 +99,10 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
           </button>
         </div>
         {failure && (Object.keys(errors).length === 0 || rest.length > 0) && (
-          <Failure compact error={rest.length ? new Error(rest.map(([k, m]) => `${k}: ${m}`).join("; ")) : failure} />
+          <Failure
+            compact
+            error={rest.length ? new Error(rest.map(([k, m]) => `${k}: ${m}`).join("; ")) : failure}
+          />
         )}
         {raw ? (
           <RawView value={draft} onChange={setDraft} />
@@ -93,7 +111,11 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
             <section className="card">
               <h2>{t("editor.main")}</h2>
               <div className="form-grid">{main.map(input)}</div>
-              <Checkbox label={t("editor.paused")} checked={draft.paused === true} onChange={(e) => setDraft(setPath(draft, "paused", e.currentTarget.checked || undefined))} />
+              <Checkbox
+                label={t("editor.paused")}
+                checked={draft.paused === true}
+                onChange={(e) => setDraft(setPath(draft, "paused", e.currentTarget.checked || undefined))}
+              />
             </section>
             {!!kind.fields?.length && (
               <section className="card">
@@ -101,7 +123,9 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
                 <FieldForm
                   fields={kind.fields}
                   block={kind.name}
-                  value={typeof block === "object" && block !== null && !Array.isArray(block) ? block : undefined}
+                  value={
+                    typeof block === "object" && block !== null && !Array.isArray(block) ? block : undefined
+                  }
                   onChange={(v) => setDraft(setPath(draft, kind.name, Object.keys(v).length ? v : undefined))}
                   errors={errors}
                 />
@@ -132,7 +156,13 @@ export function CheckForm({ id, revision: newest, start: given, kind }: Props) {
               {t("common.save")}
             </Button>
           </div>
-          <div aria-live="polite">{test.data ? <Results results={test.data.results ?? []} /> : <p className="muted">{t("editor.test.hint")}</p>}</div>
+          <div aria-live="polite">
+            {test.data ? (
+              <Results results={test.data.results ?? []} />
+            ) : (
+              <p className="muted">{t("editor.test.hint")}</p>
+            )}
+          </div>
         </section>
       </aside>
     </form>

@@ -11,7 +11,15 @@ const check: Check = {
   type: "http",
   target: "https://shop.example/",
   labels: { team: "web" },
-  state: { status: "down", since: "2026-11-20T08:00:00Z", message: "connection refused", regions: { eu: { status: "down", at: "", message: "", duration_seconds: 0.2, prober: "a" }, us: { status: "up", at: "", message: "", duration_seconds: 0.4, prober: "b" } } },
+  state: {
+    status: "down",
+    since: "2026-11-20T08:00:00Z",
+    message: "connection refused",
+    regions: {
+      eu: { status: "down", at: "", message: "", duration_seconds: 0.2, prober: "a" },
+      us: { status: "up", at: "", message: "", duration_seconds: 0.4, prober: "b" },
+    },
+  },
   bars: [{ s: "up" }, { s: "down", down: 60 }, { s: "up" }],
   uptime: { "24h": 0.992 },
 };
@@ -27,7 +35,9 @@ test("says state, reason, response time and history in words", () => {
 });
 
 test("draws its history with one path per state", () => {
-  const { container } = show(<CheckRow {...base} check={check} onPick={undefined} onLabel={() => undefined} />);
+  const { container } = show(
+    <CheckRow {...base} check={check} onPick={undefined} onLabel={() => undefined} />,
+  );
   expect(container.querySelectorAll(".bars path")).toHaveLength(2);
 });
 
@@ -35,7 +45,7 @@ test("a label filters, the box selects", async () => {
   const onLabel = vi.fn();
   const onPick = vi.fn();
   show(<CheckRow {...base} check={check} onPick={onPick} onLabel={onLabel} />);
-  await userEvent.click(screen.getByRole("button", { name: /^team=/  }));
+  await userEvent.click(screen.getByRole("button", { name: /^team=/ }));
   expect(onLabel).toHaveBeenCalledWith("team", "web");
   await userEvent.click(screen.getByRole("checkbox", { name: "Select shop" }));
   expect(onPick).toHaveBeenCalledWith("01J");

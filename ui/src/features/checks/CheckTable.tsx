@@ -57,7 +57,8 @@ export function CheckTable({ items, total, picked, onPick, selectable, more }: P
     e: () => current && selectable && go(`/checks/${current.id}/edit`),
     x: () => current && selectable && toggle(current.id),
   });
-  const label = (name: string, value: string) => set({ label: [...params.getAll("label").filter((l) => l !== `${name}:${value}`), `${name}:${value}`] });
+  const label = (name: string, value: string) =>
+    set({ label: [...params.getAll("label").filter((l) => l !== `${name}:${value}`), `${name}:${value}`] });
 
   return (
     <div className="table checks" role="table" aria-label={t("nav.checks")} aria-rowcount={total}>
@@ -73,12 +74,24 @@ export function CheckTable({ items, total, picked, onPick, selectable, more }: P
               />
             )}
           </span>
-          <span role="columnheader" className="c-status">{t("checks.status")}</span>
-          <span role="columnheader" className="c-name">{t("checks.name")}</span>
-          <span role="columnheader" className="c-bars">{t("checks.bars")}</span>
-          <span role="columnheader" className="c-uptime">{t("checks.uptime")}</span>
-          <span role="columnheader" className="c-time">{t("checks.response")}</span>
-          <span role="columnheader" className="c-since">{t("checks.since")}</span>
+          <span role="columnheader" className="c-status">
+            {t("checks.status")}
+          </span>
+          <span role="columnheader" className="c-name">
+            {t("checks.name")}
+          </span>
+          <span role="columnheader" className="c-bars">
+            {t("checks.bars")}
+          </span>
+          <span role="columnheader" className="c-uptime">
+            {t("checks.uptime")}
+          </span>
+          <span role="columnheader" className="c-time">
+            {t("checks.response")}
+          </span>
+          <span role="columnheader" className="c-since">
+            {t("checks.since")}
+          </span>
         </div>
       </div>
       <div role="rowgroup" ref={ref} style={{ height: rows.getTotalSize(), position: "relative" }}>

@@ -40,7 +40,11 @@ export default function ChecksPage() {
     );
   const drop = async () => {
     const n = picked.size;
-    const yes = await confirm({ title: t("checks.delete.title", { n }), text: t("checks.delete.text"), action: t("common.delete") });
+    const yes = await confirm({
+      title: t("checks.delete.title", { n }),
+      text: t("checks.delete.text"),
+      action: t("common.delete"),
+    });
     if (!yes) return;
     remove.mutate([...picked], {
       onSuccess: () => toast(t("checks.deleted", { n })),
@@ -86,7 +90,9 @@ export default function ChecksPage() {
             picked={picked}
             onPick={setPicked}
             selectable={editor}
-            more={query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage() : undefined}
+            more={
+              query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage() : undefined
+            }
           />
         ) : filtered ? (
           <Empty
@@ -94,7 +100,10 @@ export default function ChecksPage() {
             title={t("checks.nomatch")}
             text={t("checks.nomatch.text")}
             action={
-              <Button variant="default" onClick={() => set({ q: "", status: "", type: "", region: "", label: [] })}>
+              <Button
+                variant="default"
+                onClick={() => set({ q: "", status: "", type: "", region: "", label: [] })}
+              >
                 {t("filters.clear")}
               </Button>
             }

@@ -62,7 +62,11 @@ function Actions({ c }: { c: Check }) {
   useKeys({ e: () => editor && go(`/checks/${c.id}/edit`) });
   if (!editor) return null;
   const drop = async () => {
-    const yes = await confirm({ title: t("check.delete.title", { name: c.name }), text: t("checks.delete.text"), action: t("common.delete") });
+    const yes = await confirm({
+      title: t("check.delete.title", { name: c.name }),
+      text: t("checks.delete.text"),
+      action: t("common.delete"),
+    });
     if (!yes) return;
     remove.mutate([c.id], {
       onSuccess: () => {
@@ -74,7 +78,11 @@ function Actions({ c }: { c: Check }) {
   };
   return (
     <>
-      <Button variant="default" leftSection={<Icon name="mute" size={16} />} onClick={() => go(`/silences?new=1&m=${encodeURIComponent(equal("check", c.name))}`)}>
+      <Button
+        variant="default"
+        leftSection={<Icon name="mute" size={16} />}
+        onClick={() => go(`/silences?new=1&m=${encodeURIComponent(equal("check", c.name))}`)}
+      >
         {t("alerts.silence")}
       </Button>
       <Button
@@ -84,16 +92,28 @@ function Actions({ c }: { c: Check }) {
         onClick={() =>
           patch.mutate(
             { ids: [c.id], patch: { paused: !paused } },
-            { onSuccess: () => toast(t(paused ? "checks.resumed" : "checks.paused", { n: 1 })), onError: toastError },
+            {
+              onSuccess: () => toast(t(paused ? "checks.resumed" : "checks.paused", { n: 1 })),
+              onError: toastError,
+            },
           )
         }
       >
         {t(paused ? "checks.resume" : "checks.pause")}
       </Button>
-      <Button variant="default" leftSection={<Icon name="copy" size={16} />} onClick={() => go(`/checks/new?from=${c.id}`)}>
+      <Button
+        variant="default"
+        leftSection={<Icon name="copy" size={16} />}
+        onClick={() => go(`/checks/new?from=${c.id}`)}
+      >
         {t("check.clone")}
       </Button>
-      <Button variant="default" className="danger" leftSection={<Icon name="trash" size={16} />} onClick={() => void drop()}>
+      <Button
+        variant="default"
+        className="danger"
+        leftSection={<Icon name="trash" size={16} />}
+        onClick={() => void drop()}
+      >
         {t("common.delete")}
       </Button>
       <Button leftSection={<Icon name="edit" size={16} />} onClick={() => go(`/checks/${c.id}/edit`)}>
@@ -130,7 +150,14 @@ function Detail({ c }: { c: Check }) {
             height={36}
             focusable
             uptime={uptime.data?.windows[range]?.uptime}
-            when={(i) => (beats[i] ? t("bars.span", { from: dateTime(beats[i].from, false), to: dateTime(beats[i].to, false).slice(11) }) : "")}
+            when={(i) =>
+              beats[i]
+                ? t("bars.span", {
+                    from: dateTime(beats[i].from, false),
+                    to: dateTime(beats[i].to, false).slice(11),
+                  })
+                : ""
+            }
           />
         )}
         <UptimeCards query={uptime} />
@@ -163,7 +190,13 @@ function RunNow({ c }: { c: Check }) {
       <h2 id="ck-run">
         {t("check.result")}
         {editor && (
-          <Button size="xs" variant="default" loading={run.isPending} leftSection={<Icon name="play" size={14} />} onClick={() => run.mutate(undefined, { onSuccess: () => setAt(Date.now()) })}>
+          <Button
+            size="xs"
+            variant="default"
+            loading={run.isPending}
+            leftSection={<Icon name="play" size={14} />}
+            onClick={() => run.mutate(undefined, { onSuccess: () => setAt(Date.now()) })}
+          >
             {t("check.run")}
           </Button>
         )}

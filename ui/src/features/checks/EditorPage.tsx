@@ -29,7 +29,12 @@ export default function EditorPage() {
   }, [source.data?.id, source.data?.revision, type, id]);
   const title = id ? t("editor.edit", { name: source.data?.name ?? "" }) : t("checks.new");
   return (
-    <Page title={title} back={id ? { href: `/checks/${id}`, label: t("common.back") } : { href: "/checks", label: t("nav.checks") }}>
+    <Page
+      title={title}
+      back={
+        id ? { href: `/checks/${id}`, label: t("common.back") } : { href: "/checks", label: t("nav.checks") }
+      }
+    >
       <Faces query={from ? source : types} rows={6}>
         <Faces query={types} rows={6}>
           {from && !source.isFetchedAfterMount ? (
@@ -45,7 +50,13 @@ export default function EditorPage() {
                   </button>
                 </p>
               )}
-              <CheckForm key={`${from}/${type}`} id={id} revision={source.data?.revision} start={start} kind={kind} />
+              <CheckForm
+                key={`${from}/${type}`}
+                id={id}
+                revision={source.data?.revision}
+                start={start}
+                kind={kind}
+              />
             </>
           ) : (
             <Gallery types={types.data ?? []} onPick={(name) => set({ type: name }, true)} />

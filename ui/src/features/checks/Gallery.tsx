@@ -2,7 +2,16 @@ import type { KindType } from "../../api/types";
 import { Icon, type IconName } from "../../components/icons";
 import { pick, tMaybe, useT } from "../../i18n/i18n";
 
-const ICONS: Record<string, IconName> = { http: "globe", tcp: "route", icmp: "send", dns: "search", tls: "lock", websocket: "refresh", grpc: "external", push: "down" };
+const ICONS: Record<string, IconName> = {
+  http: "globe",
+  tcp: "route",
+  icmp: "send",
+  dns: "search",
+  tls: "lock",
+  websocket: "refresh",
+  grpc: "external",
+  push: "down",
+};
 
 /** Gallery offers the kinds of check. */
 export function Gallery({ types, onPick }: { types: KindType[]; onPick: (name: string) => void }) {

@@ -6,7 +6,8 @@ import type { Json, JsonObject } from "../../api/types";
 import { useT } from "../../i18n/i18n";
 import { toYAML } from "../../lib/yaml";
 
-const isObject = (v: Json | undefined): v is JsonObject => typeof v === "object" && v !== null && !Array.isArray(v);
+const isObject = (v: Json | undefined): v is JsonObject =>
+  typeof v === "object" && v !== null && !Array.isArray(v);
 
 /** RawView edits the object as JSON and shows the document that `panoptes apply` takes. */
 export function RawView({ value, onChange }: { value: JsonObject; onChange: (v: JsonObject) => void }) {

@@ -21,9 +21,15 @@ export function Regions({ c, uptime }: { c: Check; uptime: Uptime | undefined })
                 <th scope="col">{t("checks.region")}</th>
                 <th scope="col">{t("checks.status")}</th>
                 <th scope="col">{t("check.found")}</th>
-                <th scope="col" className="num">{t("checks.response")}</th>
-                <th scope="col" className="num">{t("check.reach24")}</th>
-                <th scope="col" className="num">{t("check.reach30")}</th>
+                <th scope="col" className="num">
+                  {t("checks.response")}
+                </th>
+                <th scope="col" className="num">
+                  {t("check.reach24")}
+                </th>
+                <th scope="col" className="num">
+                  {t("check.reach30")}
+                </th>
                 <th scope="col">{t("check.prober")}</th>
                 <th scope="col">{t("check.at")}</th>
               </tr>

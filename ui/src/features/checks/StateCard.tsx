@@ -12,7 +12,14 @@ export function StateCard({ c }: { c: Check }) {
   const regions = Object.values(s?.regions ?? {});
   const failing = regions.filter((r) => r.status === "down").length;
   const newest = Math.max(0, ...regions.map((r) => Date.parse(r.at) || 0));
-  const target = c.target && /^https?:\/\//.test(c.target) ? <a href={c.target} target="_blank" rel="noreferrer">{c.target}</a> : c.target;
+  const target =
+    c.target && /^https?:\/\//.test(c.target) ? (
+      <a href={c.target} target="_blank" rel="noreferrer">
+        {c.target}
+      </a>
+    ) : (
+      c.target
+    );
   return (
     <section className={`card state state-${status}`} aria-label={t("checks.status")}>
       <StatusIcon status={status} size={40} />
@@ -20,13 +27,21 @@ export function StateCard({ c }: { c: Check }) {
         <p className="state-word" data-testid="state">
           <b>{t(`status.${status}`)}</b>
           {s && Date.parse(s.since) > 0 && (
-            <span title={dateTime(s.since)}> {t("check.for", { span: span((now - Date.parse(s.since)) / 1000) })}</span>
+            <span title={dateTime(s.since)}>
+              {" "}
+              {t("check.for", { span: span((now - Date.parse(s.since)) / 1000) })}
+            </span>
           )}
         </p>
         {s?.message && <p>{s.message}</p>}
         <p className="muted">
           {regions.length > 0 &&
-            t("check.votes", { n: regions.length, failing, policy: c.policy ?? "majority", span: span((now - newest) / 1000) })}
+            t("check.votes", {
+              n: regions.length,
+              failing,
+              policy: c.policy ?? "majority",
+              span: span((now - newest) / 1000),
+            })}
         </p>
         <p className="muted facts">
           {target && <span className="break">{target}</span>}

@@ -11,7 +11,8 @@ interface Props {
 
 export function UptimeCards({ query }: Props) {
   const { t } = useT();
-  if (query.isError && !query.data) return <Failure compact error={query.error} retry={() => void query.refetch()} />;
+  if (query.isError && !query.data)
+    return <Failure compact error={query.error} retry={() => void query.refetch()} />;
   return (
     <dl className="uptimes">
       {WINDOWS.map((w) => {
@@ -22,7 +23,11 @@ export function UptimeCards({ query }: Props) {
             <dd>
               <b>{percent(u?.uptime)}</b>
               {!!u && (
-                <small className="muted">{u.outages ? t("check.outages", { n: u.outages, span: span(u.down) }) : t("check.nooutages")}</small>
+                <small className="muted">
+                  {u.outages
+                    ? t("check.outages", { n: u.outages, span: span(u.down) })
+                    : t("check.nooutages")}
+                </small>
               )}
             </dd>
           </div>

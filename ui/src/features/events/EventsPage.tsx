@@ -1,5 +1,4 @@
 import { Button, NativeSelect } from "@mantine/core";
-import { useMemo } from "react";
 import { useEvents, type EventFilter } from "../../api/events";
 import { EventList } from "../../components/EventList";
 import { Empty, Faces } from "../../components/faces";
@@ -22,18 +21,17 @@ export default function EventsPage() {
   const kinds = list("kind");
   const range = RANGES.includes(get("range")) ? get("range") : "all";
   // Rounded, so that the question stays the same for a minute.
-  const minute = Math.floor(now / 60_000) * 60_000;
-  const filter = useMemo<EventFilter>(
-    () => ({
-      kind: get("kind"),
-      severity: get("severity"),
-      q: get("q"),
-      subject: get("subject"),
-      from: range === "all" ? "" : new Date(minute - (parseDuration(range) ?? 0)).toISOString(),
-    }),
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-    [get("kind"), get("severity"), get("q"), get("subject"), range, range === "all" ? 0 : minute],
-  );
+  const from =
+    range === "all"
+      ? ""
+      : new Date(Math.floor(now / 60_000) * 60_000 - (parseDuration(range) ?? 0)).toISOString();
+  const filter: EventFilter = {
+    kind: get("kind"),
+    severity: get("severity"),
+    q: get("q"),
+    subject: get("subject"),
+    from,
+  };
   const query = useEvents(filter);
   const events = query.data?.pages.flatMap((p) => p.items ?? []) ?? [];
   const filtered = kinds.length || get("severity") || get("q") || range !== "all";
@@ -46,13 +44,31 @@ export default function EventsPage() {
             aria-label={t("editor.severity")}
             value={get("severity")}
             onChange={(e) => set({ severity: e.currentTarget.value })}
-            data={[{ value: "", label: t("events.allseverities") }, ...(["critical", "warning", "info"] as const).map((s) => ({ value: s, label: t(`severity.${s}`) }))]}
+            data={[
+              { value: "", label: t("events.allseverities") },
+              ...(["critical", "warning", "info"] as const).map((s) => ({
+                value: s,
+                label: t(`severity.${s}`),
+              })),
+            ]}
           />
-          <RangePicker value={range} options={RANGES} onChange={(r) => set({ range: r === "all" ? "" : r })} />
+          <RangePicker
+            value={range}
+            options={RANGES}
+            onChange={(r) => set({ range: r === "all" ? "" : r })}
+          />
         </div>
         <div className="filter-row chips" role="group" aria-label={t("events.kind")}>
           {KINDS.map((k) => (
-            <button key={k} type="button" className="chip" aria-pressed={kinds.includes(k)} onClick={() => set({ kind: (kinds.includes(k) ? kinds.filter((x) => x !== k) : [...kinds, k]).join(",") })}>
+            <button
+              key={k}
+              type="button"
+              className="chip"
+              aria-pressed={kinds.includes(k)}
+              onClick={() =>
+                set({ kind: (kinds.includes(k) ? kinds.filter((x) => x !== k) : [...kinds, k]).join(",") })
+              }
+            >
               {t(`events.kind.${k}`)}
             </button>
           ))}
@@ -68,7 +84,11 @@ export default function EventsPage() {
               </section>
             ))}
             {query.hasNextPage && (
-              <Button variant="default" loading={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+              <Button
+                variant="default"
+                loading={query.isFetchingNextPage}
+                onClick={() => void query.fetchNextPage()}
+              >
                 {t("common.more")}
               </Button>
             )}
@@ -79,7 +99,10 @@ export default function EventsPage() {
             title={t("events.none")}
             action={
               filtered && (
-                <Button variant="default" onClick={() => set({ kind: "", severity: "", q: "", range: "", subject: "" })}>
+                <Button
+                  variant="default"
+                  onClick={() => set({ kind: "", severity: "", q: "", range: "", subject: "" })}
+                >
                   {t("filters.clear")}
                 </Button>
               )

@@ -9,9 +9,20 @@ import { align, seriesName } from "../../lib/series";
 const Chart = lazy(() => import("../../components/Chart"));
 const MOST = 100;
 
-const compact = (v: number) => (Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2) : num(v, 4));
+const compact = (v: number) =>
+  Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2) : num(v, 4);
 
-export function ExploreGraph({ data, span, onZoom, onReset }: { data: PromData; span: Span; onZoom: (from: number, to: number) => void; onReset: () => void }) {
+export function ExploreGraph({
+  data,
+  span,
+  onZoom,
+  onReset,
+}: {
+  data: PromData;
+  span: Span;
+  onZoom: (from: number, to: number) => void;
+  onReset: () => void;
+}) {
   const { t } = useT();
   const { start, end, step } = span;
   const all = useMemo(() => (data.resultType === "matrix" ? data.result : []), [data]);
@@ -22,7 +33,15 @@ export function ExploreGraph({ data, span, onZoom, onReset }: { data: PromData; 
   return (
     <Suspense fallback={<Skeleton rows={1} height={320} />}>
       {all.length > MOST && <p className="stale">{t("explore.toomany", { n: all.length, shown: MOST })}</p>}
-      <Chart label={t("explore.chart.label", { n: shown.length })} height={320} data={rows} lines={lines} format={compact} onZoom={onZoom} onReset={onReset} />
+      <Chart
+        label={t("explore.chart.label", { n: shown.length })}
+        height={320}
+        data={rows}
+        lines={lines}
+        format={compact}
+        onZoom={onZoom}
+        onReset={onReset}
+      />
     </Suspense>
   );
 }

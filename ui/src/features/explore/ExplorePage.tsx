@@ -15,7 +15,11 @@ export default function ExplorePage() {
     <Page
       title={t("nav.explore")}
       actions={
-        <Button variant="default" leftSection={<Icon name="plus" size={16} />} onClick={() => update([...panels, emptyPanel()])}>
+        <Button
+          variant="default"
+          leftSection={<Icon name="plus" size={16} />}
+          onClick={() => update([...panels, emptyPanel()])}
+        >
           {t("explore.add")}
         </Button>
       }

@@ -47,13 +47,31 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
     onChange({ expr: expr.trim() });
   };
   const zoom = (from: number, to: number) =>
-    onChange({ range: formatDuration(Math.max(10, Math.round(to - from)) * 1000), end: new Date(to * 1000).toISOString().slice(0, 19) + "Z" });
+    onChange({
+      range: formatDuration(Math.max(10, Math.round(to - from)) * 1000),
+      end: new Date(to * 1000).toISOString().slice(0, 19) + "Z",
+    });
 
   return (
     <section className="card explore" aria-label={t("explore.panel")}>
       <div className="explore-bar">
-        <Suspense fallback={<TextInput className="grow" aria-label={t("explore.expr")} value={text} onChange={(e) => setText(e.currentTarget.value)} />}>
-          <Editor value={text} onChange={setText} onRun={execute} label={t("explore.expr")} history={readHistory} />
+        <Suspense
+          fallback={
+            <TextInput
+              className="grow"
+              aria-label={t("explore.expr")}
+              value={text}
+              onChange={(e) => setText(e.currentTarget.value)}
+            />
+          }
+        >
+          <Editor
+            value={text}
+            onChange={setText}
+            onRun={execute}
+            label={t("explore.expr")}
+            history={readHistory}
+          />
         </Suspense>
         <Button loading={query.isFetching && p.expr !== ""} onClick={() => execute()}>
           {t("explore.run")}
@@ -84,7 +102,12 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
         {p.tab === "graph" && (
           <div className="segments" role="group" aria-label={t("range.label")}>
             {RANGES.map((r) => (
-              <button key={r} type="button" aria-pressed={p.range === r} onClick={() => onChange({ range: r })}>
+              <button
+                key={r}
+                type="button"
+                aria-pressed={p.range === r}
+                onClick={() => onChange({ range: r })}
+              >
                 {r}
               </button>
             ))}
@@ -96,12 +119,28 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
           aria-label={t("explore.end")}
           title={t("explore.end")}
           value={p.end && end ? localInput(end) : ""}
-          onChange={(e) => onChange({ end: e.target.value ? new Date(e.target.value).toISOString().slice(0, 19) + "Z" : "" })}
+          onChange={(e) =>
+            onChange({ end: e.target.value ? new Date(e.target.value).toISOString().slice(0, 19) + "Z" : "" })
+          }
         />
-        {p.tab === "graph" && <input className="plain-input short" aria-label={t("explore.step")} placeholder={t("explore.step")} defaultValue={p.step} onBlur={(e) => onChange({ step: e.target.value.trim() })} />}
+        {p.tab === "graph" && (
+          <input
+            className="plain-input short"
+            aria-label={t("explore.step")}
+            placeholder={t("explore.step")}
+            defaultValue={p.step}
+            onBlur={(e) => onChange({ step: e.target.value.trim() })}
+          />
+        )}
         {query.data && !query.isError && (
           <small className="muted">
-            {t("explore.stats", { n: "result" in query.data.data && Array.isArray(query.data.data.result) ? query.data.data.result.length : 1, ms: num(query.data.seconds * 1000, 0) })}
+            {t("explore.stats", {
+              n:
+                "result" in query.data.data && Array.isArray(query.data.data.result)
+                  ? query.data.data.result.length
+                  : 1,
+              ms: num(query.data.seconds * 1000, 0),
+            })}
           </small>
         )}
       </div>
@@ -111,13 +150,23 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
         </p>
       ))}
       {!p.expr ? (
-        <Empty icon="explore" title={t("explore.empty")} text={t("explore.empty.text")} action={<Suggestions onPick={execute} />} />
+        <Empty
+          icon="explore"
+          title={t("explore.empty")}
+          text={t("explore.empty.text")}
+          action={<Suggestions onPick={execute} />}
+        />
       ) : query.isError ? (
         <Failure compact error={query.error} retry={() => execute()} />
       ) : !query.data ? (
         <Skeleton rows={1} height={280} />
       ) : p.tab === "graph" ? (
-        <ExploreGraph data={query.data.data} span={span} onZoom={zoom} onReset={() => onChange({ end: "", range: "1h" })} />
+        <ExploreGraph
+          data={query.data.data}
+          span={span}
+          onZoom={zoom}
+          onReset={() => onChange({ end: "", range: "1h" })}
+        />
       ) : (
         <ExploreTable data={query.data.data} />
       )}
@@ -125,7 +174,12 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
   );
 }
 
-const EXAMPLES = ["panoptes_check_status == 2", "avg by (check) (probe_duration_seconds)", "sum by (region) (probe_success == 0)", "up"];
+const EXAMPLES = [
+  "panoptes_check_status == 2",
+  "avg by (check) (probe_duration_seconds)",
+  "sum by (region) (probe_success == 0)",
+  "up",
+];
 
 function Suggestions({ onPick }: { onPick: (e: string) => void }) {
   const list = [...readHistory().slice(0, 4), ...EXAMPLES].filter((e, i, a) => a.indexOf(e) === i);

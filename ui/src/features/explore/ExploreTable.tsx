@@ -21,7 +21,9 @@ export function ExploreTable({ data }: { data: PromData }) {
         <thead>
           <tr>
             <th scope="col">{t("explore.series")}</th>
-            <th scope="col" className="num">{t("explore.value")}</th>
+            <th scope="col" className="num">
+              {t("explore.value")}
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -40,7 +42,9 @@ export function ExploreTable({ data }: { data: PromData }) {
           ))}
         </tbody>
       </table>
-      {data.result.length > MOST && <p className="stale">{t("explore.toomany", { n: data.result.length, shown: MOST })}</p>}
+      {data.result.length > MOST && (
+        <p className="stale">{t("explore.toomany", { n: data.result.length, shown: MOST })}</p>
+      )}
     </div>
   );
 }

@@ -1,11 +1,22 @@
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, type CompletionContext, type CompletionResult } from "@codemirror/autocomplete";
+import {
+  autocompletion,
+  closeBrackets,
+  closeBracketsKeymap,
+  completionKeymap,
+  type CompletionContext,
+  type CompletionResult,
+} from "@codemirror/autocomplete";
 import { defaultKeymap, history as undo, historyKeymap, insertNewlineAndIndent } from "@codemirror/commands";
 import { bracketMatching, HighlightStyle, syntaxHighlighting } from "@codemirror/language";
 import { lintKeymap } from "@codemirror/lint";
 import { EditorState, Prec } from "@codemirror/state";
 import { EditorView, keymap, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
-import { newCompleteStrategy, PromQLExtension, type CompleteStrategy } from "@prometheus-io/codemirror-promql";
+import {
+  newCompleteStrategy,
+  PromQLExtension,
+  type CompleteStrategy,
+} from "@prometheus-io/codemirror-promql";
 import { useEffect, useRef } from "react";
 import { useT } from "../../i18n/i18n";
 import { promFetch, promBase } from "../../api/promFetch";
@@ -54,7 +65,9 @@ export default function PromEditor({ value, onChange, onRun, label, history }: P
     if (!host.current) return;
     const promql = new PromQLExtension().setComplete({
       completeStrategy: withHistory(
-        newCompleteStrategy({ remote: { url: promBase, fetchFn: promFetch, cache: { initialMetricList: [] } } }),
+        newCompleteStrategy({
+          remote: { url: promBase, fetchFn: promFetch, cache: { initialMetricList: [] } },
+        }),
         () => calls.current.history(),
       ),
     });
@@ -74,7 +87,13 @@ export default function PromEditor({ value, onChange, onRun, label, history }: P
           EditorView.contentAttributes.of({ "aria-label": first.current.label, "data-filter": "" }),
           ...(nonce ? [EditorView.cspNonce.of(nonce)] : []),
           promql.asExtension(),
-          keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
+          keymap.of([
+            ...closeBracketsKeymap,
+            ...defaultKeymap,
+            ...historyKeymap,
+            ...completionKeymap,
+            ...lintKeymap,
+          ]),
           Prec.high(
             keymap.of([
               { key: "Enter", run: (e) => (calls.current.onRun(e.state.doc.toString()), true) },
@@ -92,7 +111,8 @@ export default function PromEditor({ value, onChange, onRun, label, history }: P
   }, []);
   useEffect(() => {
     const v = view.current;
-    if (v && v.state.doc.toString() !== value) v.dispatch({ changes: { from: 0, to: v.state.doc.length, insert: value } });
+    if (v && v.state.doc.toString() !== value)
+      v.dispatch({ changes: { from: 0, to: v.state.doc.length, insert: value } });
   }, [value]);
   return <div ref={host} className="prom-editor" />;
 }

@@ -17,7 +17,13 @@ export function FleetMap() {
   const [at, setAt] = useState<number | null>(null);
   const layout = fleetLayout(checks.length, width || 600);
   const paths = useMemo(
-    () => Object.entries(fleetPaths(checks.map((c) => c.state?.status ?? "pending"), layout)) as [Status, string][],
+    () =>
+      Object.entries(
+        fleetPaths(
+          checks.map((c) => c.state?.status ?? "pending"),
+          layout,
+        ),
+      ) as [Status, string][],
     [checks, layout],
   );
   const over = at === null ? undefined : checks[at];
@@ -33,7 +39,6 @@ export function FleetMap() {
       <Faces query={query} rows={1} height={80}>
         <div ref={ref} className="fleet">
           {/* The list of checks offers the same by keyboard; this picture only sums it up. */}
-          {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions, jsx-a11y/click-events-have-key-events */}
           <svg
             width="100%"
             height={layout.height}
@@ -52,7 +57,14 @@ export function FleetMap() {
             ))}
           </svg>
           {over && (
-            <div className="tip" style={col > layout.columns / 2 ? { right: width - (col + 1) * layout.pitch, ...tip } : { left: col * layout.pitch, ...tip }}>
+            <div
+              className="tip"
+              style={
+                col > layout.columns / 2
+                  ? { right: width - (col + 1) * layout.pitch, ...tip }
+                  : { left: col * layout.pitch, ...tip }
+              }
+            >
               <strong>{over.name}</strong>
               <span>{t(`status.${over.state?.status ?? "pending"}`)}</span>
               <span>{over.state?.message}</span>

@@ -15,7 +15,13 @@ export function HealthCard({ health }: { health: Health }) {
     <section className="card health-card" aria-labelledby="ov-health">
       <h2 id="ov-health">{t("health.title")}</h2>
       <Link href="/settings/about" className="health">
-        <svg width="68" height="68" viewBox="0 0 68 68" role="img" aria-label={t("health.score", { n: health.score })}>
+        <svg
+          width="68"
+          height="68"
+          viewBox="0 0 68 68"
+          role="img"
+          aria-label={t("health.score", { n: health.score })}
+        >
           <circle cx="34" cy="34" r={r} className="ring-bg" />
           <circle
             cx="34"

@@ -34,7 +34,11 @@ function Headline({ o }: { o: Overview }) {
   return (
     <span className="headline">
       <StatusIcon status={status} size={24} />
-      {total === 0 ? t("nav.overview") : status === "up" ? t("overview.allwell") : t(`overview.${status as "down"}`, { n })}
+      {total === 0
+        ? t("nav.overview")
+        : status === "up"
+          ? t("overview.allwell")
+          : t(`overview.${status as "down"}`, { n })}
     </span>
   );
 }
@@ -79,7 +83,11 @@ function Board({ o }: { o: Overview }) {
         <h2 id="ov-alerts">{t("nav.alerts")}</h2>
         <div className="alert-counts">
           {(["critical", "warning", "info"] as const).map((s) => (
-            <Link key={s} href={`/alerts?m=${encodeURIComponent(`severity="${s}"`)}`} className={`sevcount sev-${s}${o.alerts[s] ? "" : " zero"}`}>
+            <Link
+              key={s}
+              href={`/alerts?m=${encodeURIComponent(`severity="${s}"`)}`}
+              className={`sevcount sev-${s}${o.alerts[s] ? "" : " zero"}`}
+            >
               <b>{num(o.alerts[s] ?? 0)}</b>
               <span>{t(`severity.${s}`)}</span>
             </Link>

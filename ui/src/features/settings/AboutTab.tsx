@@ -5,7 +5,11 @@ import { StatusIcon } from "../../components/Status";
 import { tMaybe, useT } from "../../i18n/i18n";
 import { useSession } from "../../session";
 
-const STATUS: Record<string, "up" | "degraded" | "down"> = { ok: "up", warning: "degraded", critical: "down" };
+const STATUS: Record<string, "up" | "degraded" | "down"> = {
+  ok: "up",
+  warning: "degraded",
+  critical: "down",
+};
 
 /** AboutTab shows this server and the health of its parts, level by level. */
 export function AboutTab() {
@@ -15,12 +19,19 @@ export function AboutTab() {
   const overview = useOverview().data;
   const levels = Object.entries(query.data?.levels ?? {}).map(([level, v]) => ({
     level,
-    parts: (v.parts ?? []).map((p) => ({ name: p.name, status: p.status, message: p.message ?? p.reason ?? "" })),
+    parts: (v.parts ?? []).map((p) => ({
+      name: p.name,
+      status: p.status,
+      message: p.message ?? p.reason ?? "",
+    })),
   }));
   const parts = overview?.health.parts ?? [];
   const shown = levels.some((l) => l.parts.length)
     ? levels
-    : [...new Set(parts.map((p) => p.level))].map((level) => ({ level, parts: parts.filter((p) => p.level === level) }));
+    : [...new Set(parts.map((p) => p.level))].map((level) => ({
+        level,
+        parts: parts.filter((p) => p.level === level),
+      }));
   return (
     <div className="stack">
       <section className="card" aria-label={t("settings.about")}>

@@ -24,8 +24,11 @@ export function KeysTab() {
         onAdd={() => setAdd(true)}
         row={(k) => (
           <>
-            <b>{k.name}</b> <span className="type">{t(`role.${k.role}`)}</span> {k.prefix && <code>{k.prefix}…</code>}
-            <small className="muted">{k.expires ? t("keys.until", { time: dateTime(k.expires, false) }) : t("keys.forever")}</small>
+            <b>{k.name}</b> <span className="type">{t(`role.${k.role}`)}</span>{" "}
+            {k.prefix && <code>{k.prefix}…</code>}
+            <small className="muted">
+              {k.expires ? t("keys.until", { time: dateTime(k.expires, false) }) : t("keys.forever")}
+            </small>
           </>
         )}
       />
@@ -39,7 +42,10 @@ export function KeysTab() {
           fields={[
             field("name", "string", t("checks.name"), { required: true }),
             field("role", "enum", t("users.role"), { enum: ["viewer", "editor", "admin"] }),
-            field("expires", "string", t("keys.expires"), { help: t("keys.expires.help"), default: "2027-01-01T00:00:00Z" }),
+            field("expires", "string", t("keys.expires"), {
+              help: t("keys.expires.help"),
+              default: "2027-01-01T00:00:00Z",
+            }),
           ]}
         />
       )}
@@ -50,7 +56,11 @@ export function KeysTab() {
             {fresh}
           </pre>
           <div className="actions">
-            <Button variant="default" leftSection={<Icon name="copy" size={15} />} onClick={() => void navigator.clipboard.writeText(fresh).then(() => toast(t("common.copied")))}>
+            <Button
+              variant="default"
+              leftSection={<Icon name="copy" size={15} />}
+              onClick={() => void navigator.clipboard.writeText(fresh).then(() => toast(t("common.copied")))}
+            >
               {t("common.copy")}
             </Button>
             <Button onClick={() => setFresh("")}>{t("keys.stored")}</Button>

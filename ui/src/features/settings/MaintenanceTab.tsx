@@ -13,7 +13,10 @@ export function MaintenanceTab() {
   const when = (m: Maintenance) =>
     m.cron
       ? t("maint.cron", { cron: m.cron, duration: m.duration ?? "", zone: m.timezone || "UTC" })
-      : t("silences.span", { from: m.start ? dateTime(m.start, false) : "–", to: m.end ? dateTime(m.end, false) : "–" });
+      : t("silences.span", {
+          from: m.start ? dateTime(m.start, false) : "–",
+          to: m.end ? dateTime(m.end, false) : "–",
+        });
   return (
     <>
       <RecordList
@@ -47,7 +50,10 @@ export function MaintenanceTab() {
             field("matchers", "map", t("maint.matchers"), { help: t("maint.matchers.help") }),
             field("start", "string", t("maint.start"), { default: "2026-12-01T02:00:00Z" }),
             field("end", "string", t("maint.end"), { default: "2026-12-01T04:00:00Z" }),
-            field("cron", "string", t("maint.cronexpr"), { default: "0 2 * * 0", help: t("maint.cronexpr.help") }),
+            field("cron", "string", t("maint.cronexpr"), {
+              default: "0 2 * * 0",
+              help: t("maint.cronexpr.help"),
+            }),
             field("duration", "duration", t("maint.duration"), { default: "2h" }),
             field("timezone", "string", t("maint.zone"), { default: "UTC" }),
             field("all", "bool", t("maint.all")),

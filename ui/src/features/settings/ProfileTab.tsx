@@ -41,7 +41,12 @@ export function ProfileTab() {
       >
         <h2>{t("profile.me")}</h2>
         <p className="muted">{t("profile.as", { name: user.name, role: t(`role.${user.role}`) })}</p>
-        <TextInput label={t("profile.display")} value={name} error={errors.display_name} onChange={(e) => setName(e.currentTarget.value)} />
+        <TextInput
+          label={t("profile.display")}
+          value={name}
+          error={errors.display_name}
+          onChange={(e) => setName(e.currentTarget.value)}
+        />
         {profile.isError && <Failure compact error={profile.error} />}
         <Button type="submit" loading={profile.isPending}>
           {t("common.save")}
@@ -70,14 +75,31 @@ export function ProfileTab() {
         className="card stack"
         onSubmit={(e) => {
           e.preventDefault();
-          password.mutate({ old_password: old, password: next }, { onSuccess: () => (toast(t("profile.changed")), setOld(""), setNext("")) });
+          password.mutate(
+            { old_password: old, password: next },
+            { onSuccess: () => (toast(t("profile.changed")), setOld(""), setNext("")) },
+          );
         }}
       >
         <h2>{t("profile.password.title")}</h2>
         <input type="text" name="username" autoComplete="username" value={user.name} readOnly hidden />
-        <PasswordInput label={t("profile.old")} autoComplete="current-password" value={old} error={errors.old_password} onChange={(e) => setOld(e.currentTarget.value)} />
-        <PasswordInput label={t("profile.new")} autoComplete="new-password" value={next} error={errors.password} onChange={(e) => setNext(e.currentTarget.value)} />
-        {password.isError && !errors.password && !errors.old_password && <Failure compact error={password.error} />}
+        <PasswordInput
+          label={t("profile.old")}
+          autoComplete="current-password"
+          value={old}
+          error={errors.old_password}
+          onChange={(e) => setOld(e.currentTarget.value)}
+        />
+        <PasswordInput
+          label={t("profile.new")}
+          autoComplete="new-password"
+          value={next}
+          error={errors.password}
+          onChange={(e) => setNext(e.currentTarget.value)}
+        />
+        {password.isError && !errors.password && !errors.old_password && (
+          <Failure compact error={password.error} />
+        )}
         <Button type="submit" disabled={!old || !next} loading={password.isPending}>
           {t("profile.change")}
         </Button>

@@ -20,7 +20,8 @@ export function ReceiversTab() {
   const { t } = useT();
   const [edit, setEdit] = useState<{ record?: Receiver; type?: string } | null>(null);
   const test = useTestReceiver();
-  const tell = (r: TestResult) => toast(t(r.ok ? "receivers.sent" : "receivers.notsent", { message: r.message }), !r.ok);
+  const tell = (r: TestResult) =>
+    toast(t(r.ok ? "receivers.sent" : "receivers.notsent", { message: r.message }), !r.ok);
   return (
     <>
       <RecordList
@@ -38,13 +39,26 @@ export function ReceiversTab() {
           </>
         )}
         more={(r) => (
-          <Button size="xs" variant="default" loading={test.isPending && test.variables.id === r.id} onClick={() => test.mutate({ id: r.id }, { onSuccess: tell, onError: toastError })}>
+          <Button
+            size="xs"
+            variant="default"
+            loading={test.isPending && test.variables.id === r.id}
+            onClick={() => test.mutate({ id: r.id }, { onSuccess: tell, onError: toastError })}
+          >
             {t("receivers.test")}
           </Button>
         )}
       />
-      {edit && !edit.type && <TypeDialog onClose={() => setEdit(null)} onPick={(type) => setEdit({ type })} />}
-      {edit?.type && <ReceiverDialog type={edit.type} {...(edit.record ? { record: edit.record } : {})} onClose={() => setEdit(null)} />}
+      {edit && !edit.type && (
+        <TypeDialog onClose={() => setEdit(null)} onPick={(type) => setEdit({ type })} />
+      )}
+      {edit?.type && (
+        <ReceiverDialog
+          type={edit.type}
+          {...(edit.record ? { record: edit.record } : {})}
+          onClose={() => setEdit(null)}
+        />
+      )}
     </>
   );
 }
@@ -80,7 +94,10 @@ function ReceiverDialog({ type, record, onClose }: { type: string; record?: Rece
       title={record ? record.name : t("receivers.newof", { type: pick(kind?.label, type) })}
       {...(record ? { record } : {})}
       start={{ name: "", type }}
-      fields={[field("name", "string", t("checks.name"), { required: true }), field("description", "string", t("editor.description"))]}
+      fields={[
+        field("name", "string", t("checks.name"), { required: true }),
+        field("description", "string", t("editor.description")),
+      ]}
       onClose={onClose}
       shown={(kind?.fields ?? []).map((f) => `${type}.${f.name}`)}
       extra={(draft, set, errors) => {
@@ -88,8 +105,18 @@ function ReceiverDialog({ type, record, onClose }: { type: string; record?: Rece
         const change = (v: JsonObject) => set(setPath(draft, type, v));
         // A receiver that was imported may have several blocks of its type: those are edited as JSON.
         if (Array.isArray(block) || !kind?.fields?.length)
-          return <JsonInput label={type} value={block} rows={10} onChange={(v) => set(setPath(draft, type, v))} />;
-        return <FieldForm fields={kind.fields} block={type} value={typeof block === "object" && block !== null ? block : undefined} onChange={change} errors={errors} />;
+          return (
+            <JsonInput label={type} value={block} rows={10} onChange={(v) => set(setPath(draft, type, v))} />
+          );
+        return (
+          <FieldForm
+            fields={kind.fields}
+            block={type}
+            value={typeof block === "object" && block !== null ? block : undefined}
+            onChange={change}
+            errors={errors}
+          />
+        );
       }}
       actions={(draft) => <TestButton draft={draft} />}
     />
@@ -102,13 +129,20 @@ function TestButton({ draft }: { draft: JsonObject }) {
   const r = test.data;
   return (
     <div className="test-receiver" aria-live="polite">
-      <Button variant="default" loading={test.isPending} leftSection={<Icon name="send" size={15} />} onClick={() => test.mutate({ spec: draft })}>
+      <Button
+        variant="default"
+        loading={test.isPending}
+        leftSection={<Icon name="send" size={15} />}
+        onClick={() => test.mutate({ spec: draft })}
+      >
         {t("receivers.test")}
       </Button>
       {r && (
         <small className="row">
           <StatusIcon status={r.ok ? "up" : "down"} />
-          {r.ok ? t("receivers.sent", { message: r.message }) : t("receivers.notsent", { message: r.message })}
+          {r.ok
+            ? t("receivers.sent", { message: r.message })
+            : t("receivers.notsent", { message: r.message })}
           {r.duration_seconds !== undefined && ` (${seconds(r.duration_seconds)})`}
         </small>
       )}

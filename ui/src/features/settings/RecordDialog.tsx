@@ -26,7 +26,18 @@ interface Props {
 }
 
 /** RecordDialog creates or changes one small record by a list of fields. */
-export function RecordDialog({ resource, title, record, start, fields, onClose, onSaved, extra, actions, shown = [] }: Props) {
+export function RecordDialog({
+  resource,
+  title,
+  record,
+  start,
+  fields,
+  onClose,
+  onSaved,
+  extra,
+  actions,
+  shown = [],
+}: Props) {
   const { t } = useT();
   const [draft, setDraft] = useState<JsonObject>(() => (record ? specOf(record) : (start ?? {})));
   const save = useSave(resource);
@@ -52,11 +63,20 @@ export function RecordDialog({ resource, title, record, start, fields, onClose, 
         }}
       >
         {save.isError && (!Object.keys(errors).length || rest.length > 0) && (
-          <Failure compact error={rest.length ? new Error(rest.map(([k, m]) => `${k}: ${m}`).join("; ")) : save.error} />
+          <Failure
+            compact
+            error={rest.length ? new Error(rest.map(([k, m]) => `${k}: ${m}`).join("; ")) : save.error}
+          />
         )}
         <div className="form-grid">
           {fields.map((f) => (
-            <FieldInput key={f.name} field={f} value={draft[f.name]} error={errorFor(errors, f.name)} onChange={(v) => setDraft(setPath(draft, f.name, v))} />
+            <FieldInput
+              key={f.name}
+              field={f}
+              value={draft[f.name]}
+              error={errorFor(errors, f.name)}
+              onChange={(v) => setDraft(setPath(draft, f.name, v))}
+            />
           ))}
         </div>
         {extra?.(draft, setDraft, errors)}

@@ -21,15 +21,33 @@ interface Props<N extends ResourceName> {
 }
 
 /** RecordList is the common face of the small resources: a list with edit, delete and add. */
-export function RecordList<N extends ResourceName>({ name, icon, intro, empty, add, row, onAdd, onEdit, more }: Props<N>) {
+export function RecordList<N extends ResourceName>({
+  name,
+  icon,
+  intro,
+  empty,
+  add,
+  row,
+  onAdd,
+  onEdit,
+  more,
+}: Props<N>) {
   const { t } = useT();
   const editor = useCan("editor");
   const query = useResource(name);
   const remove = useRemove(name);
   const list = query.data ?? [];
   const drop = async (r: ResourceTypes[N]) => {
-    const yes = await confirm({ title: t("settings.delete.title", { name: r.name }), text: t("settings.delete.text"), action: t("common.delete") });
-    if (yes) remove.mutate(r.id, { onSuccess: () => toast(t("settings.deleted", { name: r.name })), onError: toastError });
+    const yes = await confirm({
+      title: t("settings.delete.title", { name: r.name }),
+      text: t("settings.delete.text"),
+      action: t("common.delete"),
+    });
+    if (yes)
+      remove.mutate(r.id, {
+        onSuccess: () => toast(t("settings.deleted", { name: r.name })),
+        onError: toastError,
+      });
   };
   const button = editor && (
     <Button leftSection={<Icon name="plus" size={16} />} onClick={onAdd}>
@@ -52,11 +70,21 @@ export function RecordList<N extends ResourceName>({ name, icon, intro, empty, a
                   <div className="record-actions">
                     {more?.(r)}
                     {onEdit && (
-                      <button type="button" className="icon-button" aria-label={t("settings.edit", { name: r.name })} onClick={() => onEdit(r)}>
+                      <button
+                        type="button"
+                        className="icon-button"
+                        aria-label={t("settings.edit", { name: r.name })}
+                        onClick={() => onEdit(r)}
+                      >
                         <Icon name="edit" size={16} />
                       </button>
                     )}
-                    <button type="button" className="icon-button danger" aria-label={t("settings.delete", { name: r.name })} onClick={() => void drop(r)}>
+                    <button
+                      type="button"
+                      className="icon-button danger"
+                      aria-label={t("settings.delete", { name: r.name })}
+                      onClick={() => void drop(r)}
+                    >
                       <Icon name="trash" size={16} />
                     </button>
                   </div>

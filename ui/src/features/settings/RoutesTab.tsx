@@ -30,11 +30,27 @@ export function RoutesTab() {
         {tree.length ? (
           <ul className="route-tree">
             {tree.map((n) => (
-              <Node key={n.route.id} node={n} root onEdit={editor ? (record) => setEdit({ record }) : undefined} onAdd={editor ? (r) => setEdit({ start: { name: "", parent: r.name } }) : undefined} />
+              <Node
+                key={n.route.id}
+                node={n}
+                root
+                onEdit={editor ? (record) => setEdit({ record }) : undefined}
+                onAdd={editor ? (r) => setEdit({ start: { name: "", parent: r.name } }) : undefined}
+              />
             ))}
           </ul>
         ) : (
-          <Empty icon="route" title={t("routes.none")} action={editor && <Button onClick={() => setEdit({ start: { name: "default", parent: "" } })}>{t("routes.newroot")}</Button>} />
+          <Empty
+            icon="route"
+            title={t("routes.none")}
+            action={
+              editor && (
+                <Button onClick={() => setEdit({ start: { name: "default", parent: "" } })}>
+                  {t("routes.newroot")}
+                </Button>
+              )
+            }
+          />
         )}
       </Faces>
       {edit && (
@@ -73,8 +89,16 @@ function Node({ node, root = false, onEdit, onAdd }: NodeProps) {
   const remove = useRemove("routes");
   const r = node.route;
   const drop = async () => {
-    const yes = await confirm({ title: t("settings.delete.title", { name: r.name }), text: t("settings.delete.text"), action: t("common.delete") });
-    if (yes) remove.mutate(r.id, { onSuccess: () => toast(t("settings.deleted", { name: r.name })), onError: toastError });
+    const yes = await confirm({
+      title: t("settings.delete.title", { name: r.name }),
+      text: t("settings.delete.text"),
+      action: t("common.delete"),
+    });
+    if (yes)
+      remove.mutate(r.id, {
+        onSuccess: () => toast(t("settings.deleted", { name: r.name })),
+        onError: toastError,
+      });
   };
   return (
     <li>
@@ -87,7 +111,9 @@ function Node({ node, root = false, onEdit, onAdd }: NodeProps) {
                 {m}
               </code>
             ))}
-            {!r.matchers?.length && <span className="muted">{t(root ? "routes.everything" : "routes.all")}</span>}
+            {!r.matchers?.length && (
+              <span className="muted">{t(root ? "routes.everything" : "routes.all")}</span>
+            )}
           </span>
           <span className="row">
             <Icon name="send" size={14} />
@@ -100,11 +126,21 @@ function Node({ node, root = false, onEdit, onAdd }: NodeProps) {
             <Button size="xs" variant="default" onClick={() => onAdd(r)}>
               {t("routes.add")}
             </Button>
-            <button type="button" className="icon-button" aria-label={t("settings.edit", { name: r.name })} onClick={() => onEdit(r)}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={t("settings.edit", { name: r.name })}
+              onClick={() => onEdit(r)}
+            >
               <Icon name="edit" size={16} />
             </button>
             {!root && (
-              <button type="button" className="icon-button danger" aria-label={t("settings.delete", { name: r.name })} onClick={() => void drop()}>
+              <button
+                type="button"
+                className="icon-button danger"
+                aria-label={t("settings.delete", { name: r.name })}
+                onClick={() => void drop()}
+              >
                 <Icon name="trash" size={16} />
               </button>
             )}

@@ -36,7 +36,9 @@ export function UsersTab() {
             field("name", "string", t("users.name"), { required: true }),
             field("display_name", "string", t("profile.display")),
             field("role", "enum", t("users.role"), { enum: ["viewer", "editor", "admin"] }),
-            field("password", "secret", t("profile.password"), { help: t(edit.record ? "users.password.keep" : "users.password.help") }),
+            field("password", "secret", t("profile.password"), {
+              help: t(edit.record ? "users.password.keep" : "users.password.help"),
+            }),
             field("disabled", "bool", t("users.disable")),
           ]}
         />

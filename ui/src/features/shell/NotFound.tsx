@@ -7,7 +7,12 @@ export function NotFound() {
   const { t } = useT();
   return (
     <Page title={t("notfound.title")}>
-      <Empty icon="search" title={t("notfound.title")} text={t("notfound.text")} action={<Link href="/">{t("notfound.action")}</Link>} />
+      <Empty
+        icon="search"
+        title={t("notfound.title")}
+        text={t("notfound.text")}
+        action={<Link href="/">{t("notfound.action")}</Link>}
+      />
     </Page>
   );
 }

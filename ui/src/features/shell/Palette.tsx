@@ -35,15 +35,41 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
     f();
   };
   const actions: Item[] = [
-    ...AREAS.map((a) => ({ key: a.path, label: t(a.label), hint: a.keys, icon: <Icon name={a.icon} />, run: leave(() => go(a.path)) })),
+    ...AREAS.map((a) => ({
+      key: a.path,
+      label: t(a.label),
+      hint: a.keys,
+      icon: <Icon name={a.icon} />,
+      run: leave(() => go(a.path)),
+    })),
     ...(editor
       ? [
-          { key: "new", label: t("checks.new"), icon: <Icon name="plus" />, run: leave(() => go("/checks/new")) },
-          { key: "sil", label: t("silences.new"), icon: <Icon name="mute" />, run: leave(() => go("/silences?new=1")) },
+          {
+            key: "new",
+            label: t("checks.new"),
+            icon: <Icon name="plus" />,
+            run: leave(() => go("/checks/new")),
+          },
+          {
+            key: "sil",
+            label: t("silences.new"),
+            icon: <Icon name="mute" />,
+            run: leave(() => go("/silences?new=1")),
+          },
         ]
       : []),
-    ...MODES.map((m) => ({ key: m, label: t("palette.theme", { theme: t(`theme.${m}`) }), icon: <Icon name="sun" />, run: leave(() => setColorScheme(m)) })),
-    ...LANGS.filter((l) => l !== lang).map((l) => ({ key: l, label: LANG_NAMES[l], icon: <Icon name="globe" />, run: leave(() => switchLanguage(l)) })),
+    ...MODES.map((m) => ({
+      key: m,
+      label: t("palette.theme", { theme: t(`theme.${m}`) }),
+      icon: <Icon name="sun" />,
+      run: leave(() => setColorScheme(m)),
+    })),
+    ...LANGS.filter((l) => l !== lang).map((l) => ({
+      key: l,
+      label: LANG_NAMES[l],
+      icon: <Icon name="globe" />,
+      run: leave(() => switchLanguage(l)),
+    })),
     { key: "help", label: t("help.title"), hint: "?", icon: <Icon name="info" />, run: onHelp },
   ];
   const needle = q.toLowerCase();
@@ -98,7 +124,15 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
         {items.map((it, i) => (
           // Keys are handled by the input, as the combobox pattern asks for.
           // eslint-disable-next-line jsx-a11y/click-events-have-key-events
-          <li key={it.key} id={`${id}-${i}`} role="option" aria-selected={i === sel} tabIndex={-1} onClick={it.run} onMouseMove={() => setAt(i)}>
+          <li
+            key={it.key}
+            id={`${id}-${i}`}
+            role="option"
+            aria-selected={i === sel}
+            tabIndex={-1}
+            onClick={it.run}
+            onMouseMove={() => setAt(i)}
+          >
             {it.icon}
             <span>{it.label}</span>
             {it.hint && <small>{it.hint}</small>}

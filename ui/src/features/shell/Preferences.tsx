@@ -36,11 +36,23 @@ export function Preferences() {
         >
           <Icon name={colorScheme === "dark" ? "moon" : colorScheme === "light" ? "sun" : "auto"} />
         </button>
-        <button type="button" className="icon-button lang" data-testid="language" lang={other} onClick={() => switchLanguage(other)}>
+        <button
+          type="button"
+          className="icon-button lang"
+          data-testid="language"
+          lang={other}
+          onClick={() => switchLanguage(other)}
+        >
           <Icon name="globe" />
           {other === "en" ? "English" : "中文"}
         </button>
-        <button type="button" className="icon-button" aria-label={t("nav.logout")} title={t("nav.logout")} onClick={() => logout().catch(toastError)}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={t("nav.logout")}
+          title={t("nav.logout")}
+          onClick={() => logout().catch(toastError)}
+        >
           <Icon name="logout" />
         </button>
       </div>

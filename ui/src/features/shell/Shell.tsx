@@ -14,7 +14,8 @@ import { MoreSheet, Preferences } from "./Preferences";
 const Palette = lazy(() => import("./Palette"));
 const Help = lazy(() => import("./Help"));
 
-const active = (path: string, here: string) => (path === "/" ? here === "/" : here === path || here.startsWith(`${path}/`));
+const active = (path: string, here: string) =>
+  path === "/" ? here === "/" : here === path || here.startsWith(`${path}/`);
 
 export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
   const { t } = useT();
@@ -33,11 +34,19 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
   const bad = counts?.checks.down ?? 0;
   const badge = (path: string) => (path === "/alerts" ? alerts : path === "/checks" ? bad : 0);
   const link = (a: (typeof AREAS)[number]) => (
-    <Link key={a.path} href={a.path} className="nav-link" aria-current={active(a.path, here) ? "page" : undefined}>
+    <Link
+      key={a.path}
+      href={a.path}
+      className="nav-link"
+      aria-current={active(a.path, here) ? "page" : undefined}
+    >
       <Icon name={a.icon} size={19} />
       <span>{t(a.label)}</span>
       {badge(a.path) > 0 && (
-        <span className="badge" aria-label={t(a.path === "/alerts" ? "nav.badge.alerts" : "nav.badge.checks", { n: badge(a.path) })}>
+        <span
+          className="badge"
+          aria-label={t(a.path === "/alerts" ? "nav.badge.alerts" : "nav.badge.checks", { n: badge(a.path) })}
+        >
           {badge(a.path)}
         </span>
       )}
@@ -54,7 +63,12 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
             <Logo />
             <span>Panoptes</span>
           </Link>
-          <button type="button" className="palette-button" onClick={() => setOpen("palette")} aria-keyshortcuts="Control+K">
+          <button
+            type="button"
+            className="palette-button"
+            onClick={() => setOpen("palette")}
+            aria-keyshortcuts="Control+K"
+          >
             <Icon name="search" size={15} />
             <span>{t("palette.open")}</span>
             <kbd>Ctrl K</kbd>

@@ -23,11 +23,17 @@ export default function SilencesPage() {
   const expire = useExpireSilence();
   const state = STATES.find((s) => s === get("state")) ?? "active";
   const all = query.data?.items ?? [];
-  const list = all.filter((s) => s.status === state).sort((a, b) => a.ends_at.localeCompare(b.ends_at) * (state === "expired" ? -1 : 1));
+  const list = all
+    .filter((s) => s.status === state)
+    .sort((a, b) => a.ends_at.localeCompare(b.ends_at) * (state === "expired" ? -1 : 1));
   const open = () => set({ new: "1" });
   useKeys({ n: () => editor && open() });
   const end = async (id: string, what: string) => {
-    const yes = await confirm({ title: t("silences.expire.title"), text: t("silences.expire.text", { what }), action: t("silences.expire") });
+    const yes = await confirm({
+      title: t("silences.expire.title"),
+      text: t("silences.expire.text", { what }),
+      action: t("silences.expire"),
+    });
     if (yes) expire.mutate(id, { onSuccess: () => toast(t("silences.expired")), onError: toastError });
   };
   return (
@@ -44,7 +50,12 @@ export default function SilencesPage() {
       <div className="filters">
         <div className="segments" role="group" aria-label={t("silences.state")}>
           {STATES.map((s) => (
-            <button key={s} type="button" aria-pressed={state === s} onClick={() => set({ state: s === "active" ? "" : s })}>
+            <button
+              key={s}
+              type="button"
+              aria-pressed={state === s}
+              onClick={() => set({ state: s === "active" ? "" : s })}
+            >
               {t(`silences.state.${s}`)} <b>{all.filter((x) => x.status === s).length}</b>
             </button>
           ))}
@@ -65,8 +76,12 @@ export default function SilencesPage() {
                   </span>
                   {s.comment && <p>{s.comment}</p>}
                   <small className="muted">
-                    {t("silences.span", { from: dateTime(s.starts_at, false), to: dateTime(s.ends_at, false) })}
-                    {s.status === "active" && ` · ${t("silences.left", { span: span((Date.parse(s.ends_at) - now) / 1000) })}`}
+                    {t("silences.span", {
+                      from: dateTime(s.starts_at, false),
+                      to: dateTime(s.ends_at, false),
+                    })}
+                    {s.status === "active" &&
+                      ` · ${t("silences.left", { span: span((Date.parse(s.ends_at) - now) / 1000) })}`}
                     {s.created_by && ` · ${s.created_by}`}
                   </small>
                 </div>
@@ -79,10 +94,17 @@ export default function SilencesPage() {
             ))}
           </ul>
         ) : (
-          <Empty icon="mute" title={t(`silences.none.${state}`)} text={t("silences.none.text")} action={editor && state === "active" && <Button onClick={open}>{t("silences.new")}</Button>} />
+          <Empty
+            icon="mute"
+            title={t(`silences.none.${state}`)}
+            text={t("silences.none.text")}
+            action={editor && state === "active" && <Button onClick={open}>{t("silences.new")}</Button>}
+          />
         )}
       </Faces>
-      {get("new") && editor && <SilenceForm matchers={params.getAll("m")} onClose={() => set({ new: "", m: [] })} />}
+      {get("new") && editor && (
+        <SilenceForm matchers={params.getAll("m")} onClose={() => set({ new: "", m: [] })} />
+      )}
     </Page>
   );
 }
