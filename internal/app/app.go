@@ -221,7 +221,7 @@ func (a *App) openCatalog() error {
 		// Watching and warning go on from the last seen copy; only a person may
 		// decide to give up the store.
 		a.log.Error("configuration store damaged, it stays closed", "dir", dir, "err", err)
-		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); restore it from a backup, or move it away to begin anew", model.ErrUnavailable, dir, err)}
+		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); restore it from a backup; without one, save the records seen last with `panoptes export`, move the directory away, start again and apply them", model.ErrUnavailable, dir, err)}
 	} else {
 		a.control, err = control.New(control.Config{
 			Dir: dir, NodeID: a.cfg.Node, ClusterID: "panoptes", PeerAddr: a.cfg.Addr(a.cfg.PeerListen),

@@ -59,6 +59,9 @@ func (a *Auth) firstAdmin(ctx context.Context) error {
 	if errors.Is(err, model.ErrConflict) {
 		return nil // another server was first
 	}
+	if err != nil && !generated {
+		return fmt.Errorf("with PANOPTES_ADMIN_PASSWORD: %w", err)
+	}
 	if err != nil {
 		return err
 	}

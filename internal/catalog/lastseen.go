@@ -69,6 +69,17 @@ func (c *Catalog) loadLastSeen() {
 	c.readyOnce.Do(func() { close(c.ready) })
 }
 
+// setLastSeenAside keeps the last seen copy when the store turns out to be
+// empty: somebody has moved the store away, and the copy may be all that is left.
+func (c *Catalog) setLastSeenAside(records int) {
+	aside := c.cfg.LastSeenPath + ".before-" + time.Now().UTC().Format("20060102T150405.000")
+	if err := os.Link(c.cfg.LastSeenPath, aside); err != nil {
+		c.log.Error("the configuration store is empty, and the last seen records could not be set aside", "records", records, "err", err)
+		return
+	}
+	c.log.Error("the configuration store is empty; the records seen last are set aside, their secrets sealed with the key of this directory", "records", records, "aside", aside)
+}
+
 func readLastSeen(path string) (*lastSeenBody, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {

@@ -237,3 +237,32 @@ func equal(t require.TestingT, f *fixture, want map[string]string) {
 	}
 	require.Empty(t, cmp.Diff(want, got))
 }
+
+// An empty store never wipes out the last copy of the records.
+func TestEmptyStoreKeepsTheLastSeenCopy(t *testing.T) {
+	dir := t.TempDir()
+	f := start(t, dir)
+	_, err := f.Create(t.Context(), "", "site", j(`{"name":"shop","target":"x"}`))
+	require.NoError(t, err)
+	f.stop()
+	want, err := os.ReadFile(filepath.Join(dir, "catalog.json"))
+	require.NoError(t, err)
+
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "control")))
+	g := start(t, dir)
+	require.Empty(t, g.List("site"))
+	_, err = g.Create(t.Context(), "", "site", j(`{"name":"other","target":"x"}`))
+	require.NoError(t, err)
+	g.stop()
+	kept, err := filepath.Glob(filepath.Join(dir, "catalog.json.before-*"))
+	require.NoError(t, err)
+	require.Len(t, kept, 1)
+	got, err := os.ReadFile(kept[0])
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+
+	start(t, dir).stop()
+	kept, err = filepath.Glob(filepath.Join(dir, "catalog.json.before-*"))
+	require.NoError(t, err)
+	require.Len(t, kept, 1, "a store with records sets nothing aside")
+}

@@ -67,6 +67,9 @@ func (c *Catalog) take(b model.KVBatch) {
 			}
 		}
 		changes = append(gone, changes...)
+		if len(b.Events) == 0 && len(known) > 0 && !c.live.Load() {
+			c.setLastSeenAside(len(known))
+		}
 	}
 	c.cache.update(put, remove, b.Revision)
 	c.subs.publish(changes)

@@ -196,6 +196,9 @@ func (c *Control) Run(ctx context.Context) error {
 		if msg := c.fatal.Load(); msg != nil {
 			err = errors.Join(err, errors.New(*msg))
 		}
+		if isAddrInUse(err) {
+			return fmt.Errorf("open configuration store %s: %w (choose other ports with --port-offset or peer_listen)", c.cfg.Dir, err)
+		}
 		return fmt.Errorf("open configuration store %s: %w", c.cfg.Dir, err)
 	}
 	var wg sync.WaitGroup

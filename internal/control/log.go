@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,10 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		f.AddTo(enc)
 	}
 	l := line{level: slogLevel(e.Level), msg: e.Message}
+	// The end of a listener that was closed on purpose is no fault.
+	if text, ok := enc.Fields["error"].(string); ok && l.level == slog.LevelError && strings.Contains(text, net.ErrClosed.Error()) {
+		l.level = slog.LevelDebug
+	}
 	for k, v := range enc.Fields {
 		l.attrs = append(l.attrs, slog.Any(k, v))
 	}
