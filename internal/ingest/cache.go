@@ -15,6 +15,10 @@ const shards = 64
 // cache maps the bytes that describe a series on the wire to the series. Each
 // shard has two generations: what is used moves to the young one, and when
 // that is full or a window has passed, the old one is forgotten.
+//
+// Senders write their series in much the same order every time. So each series
+// remembers which one came behind it, and that is tried before the maps, whose
+// memory is far apart.
 type cache struct {
 	seed   maphash.Seed
 	half   int // entries of one generation of a shard
@@ -27,7 +31,9 @@ type shard struct {
 	mu         sync.RWMutex // guards the fields below
 	young, old map[uint64]*entry
 	born       time.Time // when young was begun
-	_          [24]byte  // keeps neighbours off one cache line
+
+	epoch atomic.Uint32 // the number of the young generation, from 1 on; changed under mu
+	_     [20]byte      // keeps neighbours off one cache line
 }
 
 // entry is a series that was seen and found valid.
@@ -36,6 +42,10 @@ type entry struct {
 	labels labels.Labels
 	ref    atomic.Uint64 // storage.SeriesRef; 0 = not known
 	owner  *source       // who brought it; it counts as active there
+
+	next  atomic.Pointer[entry] // what came behind it the last time
+	epoch atomic.Uint32         // of the generation it is in; 0 = not in the cache
+	shard uint32
 }
 
 func (e *entry) seriesRef() storage.SeriesRef { return storage.SeriesRef(e.ref.Load()) }
@@ -50,7 +60,9 @@ func (e *entry) learn(old, got storage.SeriesRef) {
 func newCache(limit int, window time.Duration) *cache {
 	c := &cache{seed: maphash.MakeSeed(), half: max(limit/shards/2, 1), window: window}
 	for i := range c.shards {
-		c.shards[i] = shard{young: map[uint64]*entry{}, born: time.Now()}
+		s := &c.shards[i]
+		s.young, s.born = map[uint64]*entry{}, time.Now()
+		s.epoch.Store(1)
 	}
 	return c
 }
@@ -74,10 +86,45 @@ func (c *cache) get(key []byte) (e *entry, hash uint64) {
 		if s.old[hash] == e {
 			delete(s.old, hash)
 			s.young[hash] = e
+			e.epoch.Store(s.epoch.Load())
 		}
 		s.mu.Unlock()
 	}
 	return e, hash
+}
+
+// after returns what came behind prev the last time if the series ts begins
+// with its labels; missed tells that it does not. What is not in its shard's
+// young generation is left to get.
+func (c *cache) after(prev *entry, ts []byte) (e *entry, missed bool) {
+	e = prev.next.Load()
+	if e == nil {
+		return nil, false
+	}
+	n := len(e.key)
+	if len(ts) < n || string(ts[:n]) != e.key || len(ts) > n && ts[n] == tagLabel {
+		return nil, true
+	}
+	if e.epoch.Load() != c.shards[e.shard].epoch.Load() {
+		return nil, false
+	}
+	return e, false
+}
+
+// follow remembers that e came behind prev. Only what is in the cache is
+// linked: forget cuts the link, so that an entry keeps at most one other in
+// memory that the cache has forgotten.
+func (prev *entry) follow(e *entry) {
+	if prev.epoch.Load() != 0 && e.epoch.Load() != 0 && prev.next.Load() != e {
+		prev.next.Store(e)
+	}
+}
+
+// forget ends what e has been in the cache.
+func (e *entry) forget() {
+	e.owner.active.Add(-1)
+	e.epoch.Store(0)
+	e.next.Store(nil)
 }
 
 // rotate makes room in the shard of hash when its time has come.
@@ -89,8 +136,9 @@ func (c *cache) rotate(hash uint64, now time.Time) {
 		return
 	}
 	for _, e := range s.old {
-		e.owner.active.Add(-1)
+		e.forget()
 	}
+	s.epoch.Add(1)
 	c.size.Add(-int64(len(s.old)))
 	s.old, s.young, s.born = s.young, make(map[uint64]*entry, len(s.young)/2), now
 }
@@ -110,11 +158,13 @@ func (c *cache) add(hash uint64, e *entry) *entry {
 		return e
 	}
 	if s.old[hash] != nil { // the same series, or one with the same hash
-		s.old[hash].owner.active.Add(-1)
+		s.old[hash].forget()
 		delete(s.old, hash)
 		c.size.Add(-1)
 	}
 	s.young[hash] = e
+	e.shard = uint32(hash % shards)
+	e.epoch.Store(s.epoch.Load())
 	c.size.Add(1)
 	return e
 }

@@ -71,7 +71,7 @@ func (a *guardedAppender) find(ls labels.Labels) (*entry, error) {
 	ls = ls.WithoutEmpty()
 	err := a.g.checkLabels(ls)
 	if err == nil {
-		e, err = a.g.admit(hash, a.key, ls, a.o.src)
+		e, err = a.g.admit(hash, string(a.key), ls, a.o.src)
 	}
 	return e, a.note(err)
 }

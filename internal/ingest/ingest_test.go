@@ -298,8 +298,12 @@ func TestScatteredLabels(t *testing.T) {
 	ts := append(append(label("__name__", "m"), field(2<<3|2, s)...), label("job", "late")...)
 	db := openDB(t)
 	h, _ := newHandler(t, ingest.Config{}, db)
-	require.Equal(t, 204, post(h, writePath, "", snappy.Encode(nil, field(1<<3|2, ts))).Code)
-	require.Contains(t, strings.Join(dump(t, db), "\n"), `{__name__="m", job="late"}`)
+	for i := range 2 { // that the series of the leading labels is known must make no difference
+		require.Equal(t, 204, post(h, writePath, "", snappy.Encode(nil, field(1<<3|2, ts))).Code)
+		require.Contains(t, strings.Join(dump(t, db), "\n"), `{__name__="m", job="late"}`)
+		require.Len(t, dump(t, db), 1+i, "no sample in another series")
+		require.Equal(t, 204, postV1(t, h, request(series("m", ms(-time.Minute), 1))).Code)
+	}
 }
 
 func TestSeriesLimitOfASource(t *testing.T) {

@@ -21,6 +21,8 @@ type writer struct {
 	src     *source
 	maxT    int64 // milliseconds; later samples are refused
 	builder labels.ScratchBuilder
+	last    *entry // the series before; nil = none
+	missed  int    // series that did not come behind the one before as they did the last time
 
 	samples, histograms, exemplars, duplicates int
 	skipped                                    int   // series that were left out
@@ -126,16 +128,14 @@ func (w *writer) request(b []byte) error {
 	return nil
 }
 
+// mostMissed is how many series of one request may be looked for in vain where
+// they stood the last time.
+const mostMissed = 64
+
 func (w *writer) series(ts []byte) error {
-	key, rest, err := splitLabels(ts)
-	if err != nil {
-		return malformed(err)
-	}
-	e, hash := w.g.known.get(key)
+	e, rest, err := w.find(ts)
 	if e == nil {
-		if e, err = w.meet(hash, key, ts, rest); e == nil {
-			return err
-		}
+		return err
 	}
 	ref := e.seriesRef()
 	for i := 0; i < len(rest); {
@@ -173,23 +173,66 @@ func (w *writer) series(ts []byte) error {
 	return nil
 }
 
+// find returns the entry of a series and what follows its labels. Without an
+// entry and without an error the series has been dealt with.
+func (w *writer) find(ts []byte) (e *entry, rest []byte, err error) {
+	if w.last != nil && w.missed < mostMissed {
+		var missed bool
+		if e, missed = w.g.known.after(w.last, ts); missed {
+			w.missed++
+		}
+	}
+	var key []byte
+	if e != nil {
+		rest = ts[len(e.key):]
+	} else if key, rest, err = splitLabels(ts); err != nil {
+		return nil, nil, malformed(err)
+	}
+	if !oneSample(rest) {
+		whole, err := onlyData(rest)
+		if err != nil {
+			return nil, nil, malformed(err)
+		}
+		if !whole { // the leading labels alone do not tell the series
+			e, err = w.meet(0, gatherLabels(ts), false)
+			return e, rest, err
+		}
+	}
+	if e == nil {
+		if e, err = w.lookUp(key); e == nil {
+			return nil, nil, err
+		}
+	}
+	w.last = e
+	return e, rest, nil
+}
+
+// lookUp returns the entry of the series with these labels, which came behind
+// the last one.
+func (w *writer) lookUp(key []byte) (e *entry, err error) {
+	e, hash := w.g.known.get(key)
+	if e == nil {
+		if e, err = w.meet(hash, key, true); e == nil {
+			return nil, err
+		}
+	}
+	if w.last != nil {
+		w.last.follow(e)
+	}
+	return e, nil
+}
+
 // meet checks a series at first sight. Without an entry and without an error
-// the series has been dealt with.
-func (w *writer) meet(hash uint64, key, ts, rest []byte) (*entry, error) {
-	whole, err := onlyData(rest)
-	if err != nil {
-		return nil, malformed(err)
-	}
-	if !whole {
-		key = gatherLabels(ts)
-	}
-	ls, err := w.g.parseLabels(key, &w.builder)
+// the series has been dealt with. What is not to be kept is for this once.
+func (w *writer) meet(hash uint64, key []byte, keep bool) (*entry, error) {
+	text := string(key)
+	ls, err := w.g.parseLabels(key, text, &w.builder)
 	if err == nil {
-		if !whole {
+		if !keep {
 			return &entry{labels: ls, owner: w.src}, nil
 		}
 		var e *entry
-		if e, err = w.g.admit(hash, key, ls, w.src); err == nil {
+		if e, err = w.g.admit(hash, text, ls, w.src); err == nil {
 			return e, nil
 		}
 	}
@@ -202,41 +245,6 @@ func (w *writer) meet(hash uint64, key, ts, rest []byte) (*entry, error) {
 		w.firstSkip = err
 	}
 	return nil, nil
-}
-
-// onlyData walks what follows the labels: true when there are no more labels.
-func onlyData(rest []byte) (bool, error) {
-	whole := true
-	for i := 0; i < len(rest); {
-		tag, next := uvarint(rest, i)
-		if next < 0 {
-			return false, errTruncated
-		}
-		whole = whole && tag != tagLabel
-		var err error
-		if i, err = skip(rest, next, tag); err != nil {
-			return false, err
-		}
-	}
-	return whole, nil
-}
-
-// gatherLabels copies the labels of a well-formed series that are scattered
-// over it.
-func gatherLabels(ts []byte) []byte {
-	var out []byte
-	for i := 0; i < len(ts); {
-		tag, next := uvarint(ts, i)
-		end, err := skip(ts, next, tag)
-		if err != nil {
-			return out
-		}
-		if tag == tagLabel {
-			out = append(append(out, tagLabel), ts[next:end]...)
-		}
-		i = end
-	}
-	return out
 }
 
 // other handles a field of a series that is not a sample.
@@ -255,7 +263,7 @@ func (w *writer) other(e *entry, rest []byte, i int) (next int, err error) {
 			return end, w.exemplar(e, b)
 		}
 		return end, w.histogram(e, b)
-	case tagLabel: // meet has gathered them
+	case tagLabel: // find has gathered them
 		next, err = skip(rest, i, tag)
 	default:
 		next, err = unknown(rest, i, tag, 4)

@@ -122,26 +122,69 @@ func decodeSample(b []byte) (t int64, v float64, err error) {
 	return t, v, nil
 }
 
-// decodeLabel reads one Label; name and value are parts of b.
-func decodeLabel(b []byte) (name, value []byte, err error) {
+// decodeLabel reads one Label; name and value are parts of b and end at nameTo
+// and valueTo.
+func decodeLabel(b []byte) (nameTo int, name []byte, valueTo int, value []byte, err error) {
 	for i := 0; i < len(b); {
 		switch b[i] {
 		case tagName:
 			name, i = block(b, i+1)
+			nameTo = i
 		case tagText:
 			value, i = block(b, i+1)
+			valueTo = i
 		default:
 			tag, next := uvarint(b, i)
 			if next < 0 {
-				return nil, nil, errTruncated
+				return 0, nil, 0, nil, errTruncated
 			}
 			if i, err = unknown(b, next, tag, 2); err != nil {
-				return nil, nil, err
+				return 0, nil, 0, nil, err
 			}
 		}
 		if i < 0 {
-			return nil, nil, errTruncated
+			return 0, nil, 0, nil, errTruncated
 		}
 	}
-	return name, value, nil
+	return nameTo, name, valueTo, value, nil
+}
+
+// oneSample says that there is a sample and nothing behind it, as a rule.
+func oneSample(rest []byte) bool {
+	return len(rest) > 1 && rest[0] == tagSample && rest[1] < 0x80 && int(rest[1])+2 == len(rest)
+}
+
+// onlyData walks what follows the labels: true when there are no more labels.
+func onlyData(rest []byte) (bool, error) {
+	whole := true
+	for i := 0; i < len(rest); {
+		tag, next := uvarint(rest, i)
+		if next < 0 {
+			return false, errTruncated
+		}
+		whole = whole && tag != tagLabel
+		var err error
+		if i, err = skip(rest, next, tag); err != nil {
+			return false, err
+		}
+	}
+	return whole, nil
+}
+
+// gatherLabels copies the labels of a well-formed series that are scattered
+// over it.
+func gatherLabels(ts []byte) []byte {
+	var out []byte
+	for i := 0; i < len(ts); {
+		tag, next := uvarint(ts, i)
+		end, err := skip(ts, next, tag)
+		if err != nil {
+			return out
+		}
+		if tag == tagLabel {
+			out = append(append(out, tagLabel), ts[next:end]...)
+		}
+		i = end
+	}
+	return out
 }
