@@ -237,7 +237,7 @@ func (a *Alerting) open(reg prometheus.Registerer) error {
 	}
 	a.plan.Store(first)
 	a.publish(first)
-	a.handler = limitBody(a.api.Register(route.New(), "/"))
+	a.handler = guardBody(a.api.Register(route.New(), "/"))
 	return a.restoreActive()
 }
 

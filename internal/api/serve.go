@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,6 +106,7 @@ func (a *API) serve(rt *route) http.Handler {
 		begun := time.Now()
 		sw := &statusWriter{ResponseWriter: w}
 		securityHeaders(sw.Header())
+		defer a.survive(rt, sw, r)
 		r, err := a.authorize(rt, r)
 		switch {
 		case err != nil && rt.page && isRead(r) && errors.Is(err, model.ErrUnauthorized):
@@ -121,6 +123,23 @@ func (a *API) serve(rt *route) http.Handler {
 			a.took.WithLabelValues(rt.pattern).Observe(time.Since(begun).Seconds())
 		}
 	})
+}
+
+// survive answers for a handler that panicked and leaves the stack in the log.
+func (a *API) survive(rt *route, w *statusWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p) // it ends the connection on purpose
+	}
+	a.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	a.count.WithLabelValues(rt.pattern, strconv.Itoa(http.StatusInternalServerError)).Inc()
+	if w.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	writeJSON(w, r, http.StatusInternalServerError, errorBody{errorInfo{Code: "internal", Message: "an internal error; the server's log tells more"}})
 }
 
 // authorize finds out who sends r and whether the route is open to them. What
@@ -285,6 +304,13 @@ func (w *statusWriter) WriteHeader(status int) {
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
