@@ -113,6 +113,8 @@ export default function Chart({
         data as uPlot.AlignedData,
         el,
       );
+      // A long legend scrolls, and by keyboard too.
+      el.querySelector<HTMLElement>(".u-legend")?.setAttribute("tabindex", "0");
     };
     build();
     const size = new ResizeObserver(() => plot.current?.setSize({ width: el.clientWidth, height }));
@@ -136,5 +138,7 @@ export default function Chart({
     plot.current?.setData(data as uPlot.AlignedData);
   }, [data]);
 
-  return <div ref={host} className="chart" role="img" aria-label={label} onDoubleClick={() => onReset?.()} />;
+  return (
+    <div ref={host} className="chart" role="group" aria-label={label} onDoubleClick={() => onReset?.()} />
+  );
 }

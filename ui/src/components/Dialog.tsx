@@ -18,6 +18,10 @@ export function Dialog({ title, onClose, children, wide = false, side = false }:
   useEffect(() => {
     const d = ref.current;
     if (d && !d.open) d.showModal();
+    // The browser would begin with the close button.
+    d?.querySelector<HTMLElement>(
+      "[data-autofocus], .dialog-in > :not(header) :is(input, textarea, select), input.palette-input",
+    )?.focus();
     return () => d?.close();
   }, []);
   return (
