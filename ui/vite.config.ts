@@ -69,5 +69,7 @@ export default defineConfig({
     setupFiles: ["./test/setup.ts"],
     include: ["src/**/*.test.{ts,tsx}"],
     css: false,
+    // Typing is simulated key by key, which takes its time on a busy machine.
+    testTimeout: 30_000,
   },
 } as Parameters<typeof defineConfig>[0]);
