@@ -33,7 +33,7 @@ type shard struct {
 	born       time.Time // when young was begun
 
 	epoch atomic.Uint32 // the number of the young generation, from 1 on; changed under mu
-	_     [20]byte      // keeps neighbours off one cache line
+	_     [60]byte      // keeps neighbours off one cache line
 }
 
 // entry is a series that was seen and found valid.

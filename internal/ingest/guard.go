@@ -57,13 +57,14 @@ type guardedAppender struct {
 	o    *outcome
 	maxT int64
 	key  []byte
+	raw  []byte
 }
 
 // find checks a series at first sight; a known one costs a look into the cache.
 func (a *guardedAppender) find(ls labels.Labels) (*entry, error) {
 	// No key of remote write 1 begins with this byte.
-	a.key = append(a.key[:0], 0xff)
-	a.key = append(a.key, ls.Bytes(nil)...)
+	a.raw = ls.Bytes(a.raw)
+	a.key = append(append(a.key[:0], 0xff), a.raw...)
 	e, hash := a.g.known.get(a.key)
 	if e != nil {
 		return e, nil

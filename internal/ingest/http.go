@@ -184,7 +184,7 @@ func (g *Ingest) read(w http.ResponseWriter, r *http.Request) (body []byte, free
 	if !g.budget.take(most) {
 		return nil, func() {}, errBusy
 	}
-	buf := g.buffers.get(int(max(r.ContentLength, 4096)))
+	buf := g.buffers.get(int(max(r.ContentLength+1, 4096))) // one more, to see the end without growing
 	free = func() { g.budget.give(most); g.buffers.put(buf) }
 	b := (*buf)[:0]
 	src := http.MaxBytesReader(w, r.Body, int64(g.cfg.MaxBody))

@@ -44,7 +44,7 @@ func limit(reason, format string, args ...any) *refusal {
 // copy instead of two for each label.
 func (g *Ingest) parseLabels(raw []byte, text string, b *labels.ScratchBuilder) (labels.Labels, error) {
 	b.Reset()
-	n, sorted, empty := 0, true, false
+	n, sorted, empty, named := 0, true, false, false
 	var last []byte
 	for i := 0; i < len(raw); {
 		content, next := block(raw, i+1)
@@ -64,6 +64,7 @@ func (g *Ingest) parseLabels(raw []byte, text string, b *labels.ScratchBuilder) 
 			return labels.EmptyLabels(), err
 		}
 		empty = empty || len(value) == 0
+		named = named || len(value) > 0 && string(name) == model.MetricName
 		sorted = sorted && (last == nil || bytes.Compare(last, name) < 0)
 		last = name
 		nameTo, valueTo = start+nameTo, start+valueTo
@@ -73,10 +74,12 @@ func (g *Ingest) parseLabels(raw []byte, text string, b *labels.ScratchBuilder) 
 		b.Sort()
 	}
 	ls := b.Labels()
-	if name, dup := ls.HasDuplicateLabelNames(); dup {
-		return ls, invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
+	if !sorted { // else each name is greater than the one before
+		if name, dup := ls.HasDuplicateLabelNames(); dup {
+			return ls, invalid("label_duplicate", "series %s: label %q is given twice", brief(ls), name)
+		}
 	}
-	if ls.Get(model.MetricName) == "" {
+	if !named {
 		return ls, invalid("label_no_name", "series %s: the label __name__ is missing", brief(ls))
 	}
 	if empty { // the same as absent
