@@ -65,8 +65,6 @@ export default defineConfig({
     ),
   },
   test: {
-    // Shared machines are slow now and then; a hang still ends.
-    testTimeout: 60_000,
     environment: "happy-dom",
     setupFiles: ["./test/setup.ts"],
     include: ["src/**/*.test.{ts,tsx}"],
