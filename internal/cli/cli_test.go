@@ -28,7 +28,9 @@ func run(t *testing.T, h http.HandlerFunc, stdin string, args ...string) (code i
 func TestStatusExitCodes(t *testing.T) {
 	f := func(status string, want int) {
 		t.Helper()
-		code, out, _ := run(t, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"status":"` + status + `","score":50}`)) }, "", "status")
+		code, out, _ := run(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte(`{"status":"` + status + `","score":50}`))
+		}, "", "status")
 		require.Equal(t, want, code)
 		require.Contains(t, out, status)
 	}
