@@ -31,12 +31,12 @@ func (e *Engine) startRound(ctx context.Context, s *shard, m *machine, origin st
 	if len(others) == 0 {
 		limit = fastRetries*(fastRetryPause+m.check.Timeout.D()) + roundSlack
 	}
-	e.begin(ctx, s, m, now, limit, func(ctx context.Context, id string) {
+	e.begin(ctx, s, m, now, limit, func(rctx context.Context, id string) {
 		if len(others) == 0 {
-			e.retryHere(ctx, s, id, origin)
+			e.retryHere(ctx, rctx, s, id, origin)
 			return
 		}
-		e.ask(ctx, s, id, others)
+		e.ask(ctx, rctx, s, id, others)
 	}, nil)
 }
 
@@ -44,9 +44,9 @@ func (e *Engine) startRound(ctx context.Context, s *shard, m *machine, origin st
 // of the child when it is still in trouble.
 func (e *Engine) startRelease(ctx context.Context, s *shard, m *machine) {
 	regions := m.countedRegions()
-	e.begin(ctx, s, m, time.Now(), m.check.Timeout.D()+roundSlack, func(ctx context.Context, id string) {
+	e.begin(ctx, s, m, time.Now(), m.check.Timeout.D()+roundSlack, func(rctx context.Context, id string) {
 		if e.deps.Prober != nil {
-			e.ask(ctx, s, id, regions)
+			e.ask(ctx, rctx, s, id, regions)
 		}
 	}, func(m *machine, now time.Time) {
 		if !m.suppressed || m.visible == model.StatusUp || e.ancestorDown(m.check.ID) || m.visible != m.decided {
@@ -62,9 +62,11 @@ func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time,
 	m.rounds++
 	number := m.rounds
 	id := m.check.ID
-	m.round, m.holdUntil = number, now.Add(limit)
+	done := make(chan struct{})
+	m.round, m.holdUntil, m.answered = number, now.Add(limit), done
 	e.metrics.rounds.Inc()
 	e.asking.Go(func() {
+		defer close(done)
 		rctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		ask(rctx, id)
@@ -80,7 +82,7 @@ func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time,
 		if m.round == number {
 			m.round = 0
 			m.step(now, true)
-			e.settle(m, now)
+			e.settle(ctx, m, now)
 		}
 		if then != nil {
 			then(m, now)
@@ -88,45 +90,49 @@ func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time,
 	})
 }
 
-// ask probes in several regions at once; each answer counts as it comes.
-func (e *Engine) ask(ctx context.Context, s *shard, id string, regions []string) {
+// ask probes in several regions at once; each answer counts as it comes. The
+// round ends with rctx, what the answers give rise to with ctx.
+func (e *Engine) ask(ctx, rctx context.Context, s *shard, id string, regions []string) {
 	var wg sync.WaitGroup
 	for _, r := range regions {
-		wg.Go(func() { e.probe(ctx, s, id, r) })
+		wg.Go(func() { e.probe(ctx, rctx, s, id, r) })
 	}
 	wg.Wait()
 }
 
 // retryHere probes twice more, a second apart, and stops at the first success.
-func (e *Engine) retryHere(ctx context.Context, s *shard, id, region string) {
+func (e *Engine) retryHere(ctx, rctx context.Context, s *shard, id, region string) {
 	for range fastRetries {
 		select {
-		case <-ctx.Done():
+		case <-rctx.Done():
 			return
 		case <-time.After(fastRetryPause):
 		}
-		e.probe(ctx, s, id, region)
-		s.mu.Lock()
-		m := s.byID[id]
-		done := m == nil
-		if !done {
-			st, _ := m.stand(m.region(region), time.Now())
-			done = st != failing
-		}
-		s.mu.Unlock()
-		if done {
+		e.probe(ctx, rctx, s, id, region)
+		if !e.regionFails(s, id, region) {
 			return
 		}
 	}
 }
 
-func (e *Engine) probe(ctx context.Context, s *shard, id, region string) {
+func (e *Engine) regionFails(s *shard, id, region string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.byID[id]
+	if m == nil {
+		return false
+	}
+	st, _ := m.stand(m.region(region), time.Now())
+	return st == failing
+}
+
+func (e *Engine) probe(ctx, rctx context.Context, s *shard, id, region string) {
 	select {
 	case e.slots <- struct{}{}:
-	case <-ctx.Done():
+	case <-rctx.Done():
 		return
 	}
-	r, err := e.deps.Prober.ProbeNow(ctx, id, region)
+	r, err := e.deps.Prober.ProbeNow(rctx, id, region)
 	<-e.slots
 	if err != nil {
 		// Nobody there to ask: the region keeps the vote it has, if any.

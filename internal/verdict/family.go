@@ -1,25 +1,32 @@
 package verdict
 
-import "panoptes/internal/model"
+import (
+	"time"
+
+	"panoptes/internal/model"
+)
 
 // setFamily resolves parents, which are named by id or name.
 func (e *Engine) setFamily(checks []model.Check) {
 	ids := make(map[string]string, 2*len(checks))
+	timeouts := make(map[string]time.Duration, len(checks))
 	for _, c := range checks {
 		ids[c.Name] = c.ID
+		timeouts[c.ID] = c.Timeout.D()
 	}
 	for _, c := range checks {
 		ids[c.ID] = c.ID
 	}
-	parents, children := map[string]string{}, map[string][]string{}
+	parents, children, patience := map[string]string{}, map[string][]string{}, map[string]time.Duration{}
 	for _, c := range checks {
 		if p := ids[c.Parent]; c.Parent != "" && p != "" && p != c.ID {
 			parents[c.ID] = p
+			patience[c.ID] = timeouts[p] + roundSlack
 			children[p] = append(children[p], c.ID)
 		}
 	}
 	e.statusMu.Lock()
-	e.parents, e.children = parents, children
+	e.parents, e.children, e.patience = parents, children, patience
 	e.statusMu.Unlock()
 }
 
@@ -32,6 +39,7 @@ func (e *Engine) setStatus(id string, s model.Status) {
 func (e *Engine) dropStatus(id string) {
 	e.statusMu.Lock()
 	delete(e.status, id)
+	delete(e.open, id)
 	e.statusMu.Unlock()
 }
 

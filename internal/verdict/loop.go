@@ -50,7 +50,7 @@ func (e *Engine) runClock(ctx context.Context) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		e.tick(time.Now())
+		e.tick(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -59,7 +59,7 @@ func (e *Engine) runClock(ctx context.Context) {
 	}
 }
 
-func (e *Engine) tick(now time.Time) {
+func (e *Engine) tick(ctx context.Context, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	on := make([]bool, len(e.windows))
@@ -80,7 +80,7 @@ func (e *Engine) tick(now time.Time) {
 			if moved {
 				m.setRegions(expand(m.check.Regions, regions), now)
 			}
-			e.look(m, now)
+			e.look(ctx, m, now)
 		}
 		s.mu.Unlock()
 	}
@@ -99,22 +99,30 @@ func (e *Engine) unlockAll() {
 }
 
 // look decides again without a new result. The caller holds the shard's lock.
-func (e *Engine) look(m *machine, now time.Time) {
+func (e *Engine) look(ctx context.Context, m *machine, now time.Time) {
 	if m.round != 0 && !now.Before(m.holdUntil) {
 		m.round = 0
 		m.step(now, true)
 	} else {
 		m.step(now, false)
 	}
-	e.settle(m, now)
+	e.settle(ctx, m, now)
 }
 
-// settle tells of a change. The caller holds the shard's lock.
-func (e *Engine) settle(m *machine, now time.Time) {
-	if m.overlay() == m.visible {
+// settle tells of a change, unless it has to wait for a parent. The caller
+// holds the shard's lock.
+func (e *Engine) settle(ctx context.Context, m *machine, now time.Time) {
+	to := m.overlay()
+	if to == m.visible {
+		e.release(m)
 		return
 	}
-	t, changed := m.settle(now, e.ancestorDown(m.check.ID))
+	ancestorDown := e.ancestorDown(m.check.ID)
+	if to == model.StatusDown && !ancestorDown && e.waits(ctx, m, now) {
+		return
+	}
+	e.release(m)
+	t, changed := m.settle(now, ancestorDown)
 	if !changed {
 		return
 	}
@@ -146,13 +154,17 @@ func (e *Engine) take(ctx context.Context, s *shard, r model.Result) {
 	reg := m.region(r.Region)
 	after, _ := m.stand(reg, now)
 	// A region that turns, against the state, is reason to hear the others.
-	turned := after != before && reg.counted && m.visible != model.StatusMaintenance &&
-		(after == failing && m.decided != model.StatusDown || before == failing && after != missing && m.decided == model.StatusDown && len(m.countedRegions()) > 1)
-	if turned && m.round == 0 {
+	heard := after != before && reg.counted && m.visible != model.StatusMaintenance
+	fails := heard && after == failing && m.decided != model.StatusDown
+	heals := heard && before == failing && after != missing && m.decided == model.StatusDown && len(m.countedRegions()) > 1
+	if (fails || heals) && m.round == 0 {
+		if fails {
+			e.askParent(ctx, m, now)
+		}
 		e.startRound(ctx, s, m, r.Region, now)
 	}
 	m.step(now, true)
-	e.settle(m, now)
+	e.settle(ctx, m, now)
 }
 
 // deliver records a transition, tells the subscribers, and looks after the

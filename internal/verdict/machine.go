@@ -12,9 +12,10 @@ import (
 
 const (
 	minVoteAge  = 10 * time.Second
-	maxProbers  = 8  // votes kept per region
-	maxRegions  = 64 // regions kept per check, beyond the configured ones
-	maxEvidence = 64 << 10
+	maxProbers  = 8         // votes kept per region
+	maxRegions  = 64        // regions kept per check, beyond the configured ones
+	maxEvidence = 64 << 10  // of one result; more is left out
+	maxKept     = 256 << 10 // evidence of one transition
 )
 
 // vote is the last result of one prober.
@@ -64,6 +65,7 @@ type machine struct {
 	message    string
 	code       string
 	live       bool // decided here, not only restored
+	fallen     bool // was down and has not been up since, whatever unknown came between
 	graceUntil time.Time
 
 	fails, goods int
@@ -72,6 +74,11 @@ type machine struct {
 	round     int // number of the confirmation in flight, 0 for none
 	rounds    int
 	holdUntil time.Time
+	answered  chan struct{} // closed when that confirmation has ended
+
+	inquired    time.Time // when a child had this check asked about last
+	parentAsked time.Time // when this child had its parent asked about last
+	waitUntil   time.Time // down, but the parent's answer is waited for; zero when it is not
 }
 
 func voteAge(c *model.Check) time.Duration {
@@ -276,7 +283,7 @@ func (m *machine) step(now time.Time, fresh bool) {
 		}
 	default:
 		m.fails = 0
-		if m.decided == model.StatusDown {
+		if m.fallen {
 			if !fresh {
 				return
 			}
@@ -298,6 +305,7 @@ func (m *machine) step(now time.Time, fresh bool) {
 func (m *machine) decide(s model.Status) {
 	m.decided = s
 	m.live = true
+	m.fallen = s == model.StatusDown || s == model.StatusUnknown && m.fallen
 }
 
 // overlay is the state that people see.
@@ -326,7 +334,7 @@ func (m *machine) settle(now time.Time, ancestorDown bool) (Transition, bool) {
 		for i := range m.regions {
 			m.regions[i].votes = nil
 		}
-		m.decided, m.live = model.StatusPending, false
+		m.decided, m.live, m.fallen = model.StatusPending, false, false
 		m.graceUntil = now.Add(m.ttl)
 		to = m.decided
 	}
@@ -358,10 +366,12 @@ var decisions = []model.Status{model.StatusUp, model.StatusDown, model.StatusDeg
 
 func (m *machine) evidence(now time.Time) map[string]json.RawMessage {
 	var out map[string]json.RawMessage
+	size := 0
 	for i := range m.regions {
 		r := &m.regions[i]
 		s, v := m.stand(r, now)
-		if s == failing && len(v.evidence) > 0 && json.Valid(v.evidence) {
+		if s == failing && len(v.evidence) > 0 && size+len(v.evidence) <= maxKept && json.Valid(v.evidence) {
+			size += len(v.evidence)
 			if out == nil {
 				out = map[string]json.RawMessage{}
 			}
@@ -392,5 +402,6 @@ func (m *machine) restore(t Transition, now time.Time) {
 			m.told = t.To
 		}
 	}
+	m.fallen = m.decided == model.StatusDown || m.decided == model.StatusUnknown && m.told == model.StatusDown
 	m.graceUntil = now.Add(m.ttl)
 }

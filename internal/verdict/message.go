@@ -63,6 +63,9 @@ func (m *machine) describe(now time.Time) string {
 		if n == 0 {
 			return "no region is configured to run this check"
 		}
+		if len(silent) == 0 {
+			return fmt.Sprintf("%d of %d regions succeed again, which has to last before it counts", n-len(bad), n)
+		}
 		s := fmt.Sprintf("%d of %d regions %s silent (%s)", len(silent), n, plural(len(silent), "is", "are"), strings.Join(silent, ", "))
 		if len(bad) > 0 {
 			s += ", " + strings.Join(bad, "; ")

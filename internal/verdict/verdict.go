@@ -68,6 +68,8 @@ type Engine struct {
 	status   map[string]model.Status
 	parents  map[string]string
 	children map[string][]string
+	patience map[string]time.Duration // how long a child waits for its parent
+	open     map[string]int           // questions about a check that are not answered yet
 
 	wg     sync.WaitGroup // shards and clocks
 	asking sync.WaitGroup // confirmations; begun by shards and by the outbox
@@ -99,7 +101,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Logger, seed: maphash.MakeSeed(),
 		out: newOutbox(), slots: make(chan struct{}, maxProbesAtOnce),
-		restored: map[string]Transition{}, status: map[string]model.Status{},
+		restored: map[string]Transition{}, status: map[string]model.Status{}, open: map[string]int{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -22,7 +22,8 @@ type world struct {
 
 	mu      sync.Mutex
 	regions []string
-	fails   map[string]string // region: message
+	fails   map[string]string // region, or check/region: message
+	hang    map[string]bool   // checks whose probes end with their context only
 	gone    map[string]bool   // regions without workers
 	asked   []string
 	slow    time.Duration
@@ -32,10 +33,13 @@ type world struct {
 func (w *world) ProbeNow(ctx context.Context, id, region string) (model.Result, error) {
 	w.mu.Lock()
 	w.asked = append(w.asked, region)
-	slow, gone := w.slow, w.gone[region]
+	slow, gone, hang := w.slow, w.gone[region], w.hang[id]
 	w.mu.Unlock()
 	if gone {
 		return model.Result{}, errors.New("no worker")
+	}
+	if hang {
+		<-ctx.Done()
 	}
 	select {
 	case <-ctx.Done():
@@ -49,6 +53,9 @@ func (w *world) result(id, region string) model.Result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	msg, fails := w.fails[region]
+	if m, ok := w.fails[id+"/"+region]; ok {
+		msg, fails = m, true
+	}
 	if !fails {
 		msg = "200 OK"
 	}
@@ -121,7 +128,7 @@ func check(mod ...func(*model.Check)) model.Check {
 func scene(t *testing.T, regions []string, script func(*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, regions: regions, fails: map[string]string{}, gone: map[string]bool{}}
+		w := &world{t: t, regions: regions, fails: map[string]string{}, gone: map[string]bool{}, hang: map[string]bool{}}
 		e, err := verdict.New(verdict.Config{Node: "n1"}, verdict.Deps{
 			Prober:  w,
 			Regions: func() []string { w.mu.Lock(); defer w.mu.Unlock(); return w.regions },
