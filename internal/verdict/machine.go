@@ -1,7 +1,6 @@
 package verdict
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -11,11 +10,9 @@ import (
 )
 
 const (
-	minVoteAge  = 10 * time.Second
-	maxProbers  = 8         // votes kept per region
-	maxRegions  = 64        // regions kept per check, beyond the configured ones
-	maxEvidence = 64 << 10  // of one result; more is left out
-	maxKept     = 256 << 10 // evidence of one transition
+	minVoteAge = 10 * time.Second
+	maxProbers = 8  // votes kept per region
+	maxRegions = 64 // regions kept per check, beyond the configured ones
 )
 
 // vote is the last result of one prober.
@@ -363,23 +360,6 @@ func (m *machine) transition(now time.Time, from model.Status, ancestorDown bool
 }
 
 var decisions = []model.Status{model.StatusUp, model.StatusDown, model.StatusDegraded, model.StatusUnknown}
-
-func (m *machine) evidence(now time.Time) map[string]json.RawMessage {
-	var out map[string]json.RawMessage
-	size := 0
-	for i := range m.regions {
-		r := &m.regions[i]
-		s, v := m.stand(r, now)
-		if s == failing && len(v.evidence) > 0 && size+len(v.evidence) <= maxKept && json.Valid(v.evidence) {
-			size += len(v.evidence)
-			if out == nil {
-				out = map[string]json.RawMessage{}
-			}
-			out[r.name] = v.evidence
-		}
-	}
-	return out
-}
 
 // restore continues from the last state event of the owner before.
 func (m *machine) restore(t Transition, now time.Time) {

@@ -1,6 +1,7 @@
 package verdict_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +101,32 @@ func TestAHealthyParentDelaysNothing(t *testing.T) {
 		require.Len(t, w.asks(), 2+3, "the child in the other regions, the parent in all, at once")
 		w.wait(50 * time.Millisecond)
 		require.Equal(t, []string{"c1"}, w.downs())
+	})
+}
+
+func TestManyChildrenAskTheParentOnce(t *testing.T) {
+	scene(t, three, func(w *world) {
+		list := []model.Check{check(func(c *model.Check) { c.ID, c.Name = "p1", "router" })}
+		for i := range 50 {
+			list = append(list, check(func(c *model.Check) { c.ID, c.Name, c.Parent = fmt.Sprint("c", i), fmt.Sprint("shop", i), "router" }))
+		}
+		w.engine.Update(list, nil)
+		for _, c := range list {
+			w.report(c.ID, three...)
+		}
+		for _, c := range list[1:] {
+			for _, r := range three {
+				w.set(c.ID+"/"+r, "timeout")
+			}
+		}
+		w.downs()
+		for _, c := range list[1:] {
+			w.report(c.ID, "eu")
+			w.wait(15 * time.Millisecond)
+		}
+		w.wait(time.Second)
+		require.Len(t, w.downs(), 50)
+		require.Len(t, w.asks(), 50*2+3)
 	})
 }
 

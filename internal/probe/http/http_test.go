@@ -172,6 +172,26 @@ func TestTLS(t *testing.T) {
 	require.True(t, out.Success, out.Message)
 }
 
+func TestACertificateThatEndsSoonDegrades(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	env := probetest.Env()
+	env.Now = func() time.Time { return s.Certificate().NotAfter.Add(-10*24*time.Hour - time.Minute) }
+	f := func(days int, degraded bool, message string) {
+		t.Helper()
+		block := fmt.Sprintf(`{"expect_status":["404"],"tls":{"insecure_skip_verify":true,"min_days_left":%d}}`, days)
+		p, err := http.Kind{}.Compile(probetest.Check("http", s.URL, block), env)
+		require.NoError(t, err)
+		out := p.Run(t.Context())
+		require.True(t, out.Success, out.Message)
+		require.Equal(t, degraded, out.Degraded, out.Message)
+		require.Contains(t, out.Message, message)
+	}
+	f(0, false, "404")
+	f(10, false, "404")
+	f(11, true, "certificate days left >= 11, found 10.0")
+}
+
 func names(o probe.Outcome) (out []string) {
 	for _, s := range o.Samples {
 		out = append(out, s.Name)
