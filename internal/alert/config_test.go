@@ -230,5 +230,5 @@ func TestAPI(t *testing.T) {
 	require.Contains(t, do("GET", "/api/v2/silences", "", 200), made.SilenceID)
 	require.Contains(t, do("GET", "/api/v2/alerts", "", 200), `"suppressed"`)
 	do("DELETE", "/api/v2/silence/"+made.SilenceID, "", 200)
-	do("POST", "/api/v2/alerts", `[`+strings.Repeat(" ", 9<<20)+`]`, 400)
+	do("POST", "/api/v2/alerts", `[`+strings.Repeat(" ", 9<<20)+`]`, 413)
 }

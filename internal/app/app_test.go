@@ -130,8 +130,11 @@ func TestServerFromEndToEnd(t *testing.T) {
 	code, bars := call(t, a, "GET", "/v1/checks/"+id+"/bars?range=1h&n=60", "")
 	require.Equal(t, http.StatusOK, code)
 	require.Len(t, bars["bars"], 60)
-	_, events := call(t, a, "GET", "/v1/events?kind=state&subject=check/"+id, "")
-	require.GreaterOrEqual(t, len(events["items"].([]any)), 3)
+	require.Eventually(t, func() bool {
+		_, events := call(t, a, "GET", "/v1/events?kind=state&subject=check/"+id, "")
+		items, _ := events["items"].([]any)
+		return len(items) >= 3
+	}, 5*time.Second, 20*time.Millisecond, "up, down and up again are events")
 }
 
 func mustJSON(t *testing.T, v any) string {
