@@ -69,7 +69,7 @@ func BenchmarkAppendDurable(b *testing.B) {
 
 func BenchmarkAppendBareTSDB(b *testing.B) {
 	o := tsdb.DefaultOptions()
-	o.WALCompression = compression.Zstd
+	o.WALCompression = compression.Snappy
 	o.OutOfOrderTimeWindow = (49 * time.Hour).Milliseconds()
 	o.EnableExemplarStorage, o.MaxExemplars = true, 100_000
 	db, err := tsdb.Open(b.TempDir(), nil, nil, o, nil)

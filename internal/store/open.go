@@ -127,7 +127,7 @@ func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
 	o.MaxBytes = ret.bytes()
 	o.MinBlockDuration = (2 * time.Hour).Milliseconds()
 	o.MaxBlockDuration = max(o.MinBlockDuration, min(s.cfg.RetentionTime/10, 31*24*time.Hour).Milliseconds())
-	o.WALCompression = compression.Zstd
+	o.WALCompression = compression.Snappy
 	o.OutOfOrderTimeWindow = max(0, s.cfg.OutOfOrderWindow.Milliseconds())
 	o.OutOfOrderCapMax = 32
 	o.EnableExemplarStorage = true
