@@ -61,15 +61,16 @@ func (c *checkCache) all(records []model.Record, states map[string]model.CheckSt
 			d.text = checkText(d.check)
 			c.byID[rec.ID] = d
 		}
-		out = append(out, checkEntry{d, stateIn(states, rec.ID)})
+		out = append(out, checkEntry{d, stateIn(states, rec)})
 	}
 	return out
 }
 
-func stateIn(states map[string]model.CheckState, id string) model.CheckState {
-	st, ok := states[id]
+// stateIn is the state of a check; one that was made a moment ago is pending.
+func stateIn(states map[string]model.CheckState, rec model.Record) model.CheckState {
+	st, ok := states[rec.ID]
 	if !ok {
-		st.Status = model.StatusPending
+		st = model.CheckState{Status: model.StatusPending, Since: rec.Created, Message: "no result yet", Code: "check.pending"}
 	}
 	if st.Regions == nil {
 		st.Regions = map[string]model.RegionState{}
@@ -110,7 +111,7 @@ func (a *API) stateOf(rec model.Record) any {
 	if rec.Kind != model.KindCheck {
 		return nil
 	}
-	return withState{State: stateIn(a.states(), rec.ID)}
+	return withState{State: stateIn(a.states(), rec)}
 }
 
 func (a *API) getCheck(r *http.Request) (any, error) {

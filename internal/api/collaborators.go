@@ -30,6 +30,8 @@ type Catalog interface {
 	Delete(ctx context.Context, actor, kind, idOrName string, ifRevision int64) error
 	Apply(ctx context.Context, actor string, docs []Doc, dryRun bool) ([]Change, error)
 	Redact(model.Record) model.Record
+	// Reveal puts stored secrets where the spec of that record says model.Redacted.
+	Reveal(kind, idOrName string, spec json.RawMessage) (json.RawMessage, error)
 	Writable() error
 }
 

@@ -26,7 +26,7 @@ func (a *API) receiverTypes(*http.Request) (any, error) {
 }
 
 func (a *API) testReceiver(r *http.Request) (any, error) {
-	spec, err := specOf(r)
+	spec, err := a.revealed(r, model.KindReceiver)
 	if err != nil {
 		return nil, err
 	}

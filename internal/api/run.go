@@ -44,8 +44,27 @@ func (a *API) runCheck(r *http.Request) (any, error) {
 	return resultsOf(a.deps.Checks.RunNow(ctx, id))
 }
 
-func (a *API) testCheck(r *http.Request) (any, error) {
+// revealed reads a spec that is to be tried. Secrets that it leaves redacted
+// are those of the record that ?of= names, or of the one with its name.
+func (a *API) revealed(r *http.Request, kind string) (json.RawMessage, error) {
 	spec, err := specOf(r)
+	if err != nil {
+		return nil, err
+	}
+	of := r.URL.Query().Get("of")
+	if of == "" {
+		var named struct {
+			Name string `json:"name"`
+		}
+		// What is wrong with the spec is told by whoever decodes it in full.
+		_ = json.Unmarshal(spec, &named)
+		of = named.Name
+	}
+	return a.deps.Catalog.Reveal(kind, of, spec)
+}
+
+func (a *API) testCheck(r *http.Request) (any, error) {
+	spec, err := a.revealed(r, model.KindCheck)
 	if err != nil {
 		return nil, err
 	}

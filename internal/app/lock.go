@@ -1,7 +1,9 @@
 package app
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,9 @@ func lockDir(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, "lock")
 	l := flock.New(path)
 	ok, err := l.TryLock()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the data directory %s cannot be written by this user (%w); change its owner, or give another with --data-dir", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
 	}

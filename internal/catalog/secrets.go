@@ -242,3 +242,18 @@ func (c *Catalog) openSpec(kind, id string, spec json.RawMessage, sealed map[str
 	}
 	return encodeTree(tree), lost.Err()
 }
+
+// Reveal puts the stored secrets of a record into a spec that holds
+// model.Redacted in their place, as Update would. Without such a record, or
+// such a place, the spec comes back as it is or its fault is named.
+func (c *Catalog) Reveal(kind, idOrName string, spec json.RawMessage) (json.RawMessage, error) {
+	k := c.kind[kind]
+	if k == nil {
+		return nil, fmt.Errorf("kind %q: %w", kind, model.ErrNotFound)
+	}
+	var old json.RawMessage
+	if rec, err := c.Get(kind, idOrName); err == nil {
+		old = rec.Spec
+	}
+	return k.keepSecrets(spec, old, nil)
+}

@@ -21,6 +21,11 @@ import (
 	"panoptes/internal/model"
 )
 
+// engineVersion is the Prometheus whose engine and API this is (module v0.309.1):
+// data sources look at it to know what they may ask.
+const engineVersion = "3.9.1"
+
+
 // prometheusAPI makes the library's API. Which of its routes are reachable is
 // decided in routes.
 func (q *Query) prometheusAPI(registry features.Collector) http.Handler {
@@ -43,7 +48,7 @@ func (q *Query) prometheusAPI(registry features.Collector) http.Handler {
 		d.RuntimeInfo = func() (v1.RuntimeInfo, error) { return runtimeInfo(started), nil }
 	}
 	if d.BuildInfo == nil {
-		d.BuildInfo = &v1.PrometheusVersion{GoVersion: runtime.Version()}
+		d.BuildInfo = &v1.PrometheusVersion{Version: engineVersion, GoVersion: runtime.Version()}
 	}
 	if d.Flags == nil {
 		d.Flags = map[string]string{}

@@ -96,7 +96,7 @@ type Deps struct {
 	ConfigText    func() string                                  // what /status/config shows, without secrets; nil = a comment
 	Flags         map[string]string                              // what /status/flags shows
 	RuntimeInfo   func() (v1.RuntimeInfo, error)                 // nil = what the Go runtime knows
-	BuildInfo     *v1.PrometheusVersion                          // nil = Go's version only
+	BuildInfo     *v1.PrometheusVersion                          // nil = the version of the engine
 	Gatherer      prometheus.Gatherer                            // nil = an empty one
 	Registerer    prometheus.Registerer                          // must be the query's own, wrapped or not
 	Logger        *slog.Logger
