@@ -25,7 +25,6 @@ import (
 // data sources look at it to know what they may ask.
 const engineVersion = "3.9.1"
 
-
 // prometheusAPI makes the library's API. Which of its routes are reachable is
 // decided in routes.
 func (q *Query) prometheusAPI(registry features.Collector) http.Handler {
