@@ -94,28 +94,35 @@ var alertNames = map[model.Status]string{
 	model.StatusDown: "CheckDown", model.StatusDegraded: "CheckDegraded", model.StatusUnknown: "CheckUnknown",
 }
 
+// nextAlert is the name of the alert that a check has after t, when it had the
+// one of that name before; empty for none.
+func nextAlert(had string, t verdict.Transition) string {
+	name := alertNames[t.To]
+	switch {
+	case t.To == model.StatusMaintenance, t.To == model.StatusPending,
+		t.To == model.StatusUnknown && had == alertNames[model.StatusDown]:
+		return had // nobody knows that it is well again
+	case name != had && (t.Suppressed || !t.Notify):
+		return "" // not news, but what was said before has ended
+	}
+	return name
+}
+
 func (b *bridge) take(t verdict.Transition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, firing := b.firing[t.Check.ID]
-	name := alertNames[t.To]
-	switch {
-	case t.To == model.StatusMaintenance, t.To == model.StatusPending,
-		t.To == model.StatusUnknown && firing && a.Labels["alertname"] == alertNames[model.StatusDown]:
-		return // nobody knows that it is well again: the alert stays as it is
-	case name != "" && (t.Suppressed || !t.Notify) && (!firing || a.Labels["alertname"] != name):
-		name = "" // not news, but what was said before has ended
-	}
+	had := a.Labels["alertname"]
+	name := nextAlert(had, t)
 	var out []alert.Alert
-	if firing && a.Labels["alertname"] != name {
+	if firing && name != had {
 		delete(b.firing, t.Check.ID)
 		a.EndsAt = t.At
 		a.Annotations = b.annotations(t.Check, t.Message)
 		out = append(out, a)
-		firing = false
 	}
 	if name != "" {
-		if !firing {
+		if name != had {
 			a = b.alert(t.Check, name, t.At, t.Message)
 		}
 		a.Annotations = b.annotations(t.Check, t.Message)
@@ -131,16 +138,21 @@ func (b *bridge) resend() {
 	b.send(slices.Collect(maps.Values(b.firing)))
 }
 
-// restore takes the state a check was in, and what people were told, before
-// this process began.
-func (b *bridge) restore(c model.Check, t verdict.Transition) {
-	name := alertNames[t.Told]
-	if name == "" || t.Suppressed {
+// restore takes what happened to a check before this process began, oldest
+// first, and sends the alert that follows from it.
+func (b *bridge) restore(c model.Check, past []verdict.Transition) {
+	name, since := "", verdict.Transition{}
+	for _, t := range past {
+		if next := nextAlert(name, t); next != name {
+			name, since = next, t
+		}
+	}
+	if name == "" {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := b.alert(c, name, t.At, t.Message)
+	a := b.alert(c, name, since.At, past[len(past)-1].Message)
 	b.firing[c.ID] = a
 	b.send([]alert.Alert{a})
 }

@@ -13,7 +13,6 @@ import (
 	"panoptes/internal/catalog"
 	"panoptes/internal/model"
 	"panoptes/internal/sample"
-	"panoptes/internal/verdict"
 )
 
 // records decodes all records of a kind, ids and revisions filled in. One that
@@ -132,15 +131,14 @@ func (a *App) restore(ctx context.Context) error {
 	list := a.listChecks()
 	for _, c := range list {
 		e, ok := last["check/"+c.ID]
-		if !ok || c.Paused {
+		if !ok || c.Paused || e.Code == "check.up" {
 			continue
 		}
-		t, err := verdict.FromEvent(e)
+		past, err := a.checks.transitions(ctx, c.ID)
 		if err != nil {
-			a.log.Warn("last state unreadable, the check begins anew", "check", c.Name, "err", err)
-			continue
+			return err
 		}
-		a.bridge.restore(c, t)
+		a.bridge.restore(c, past)
 	}
 	a.push.Update(list)
 	if err := a.beats.load(); err != nil {
