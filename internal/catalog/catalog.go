@@ -198,6 +198,13 @@ func (c *Catalog) Run(ctx context.Context) error {
 		c.take(b)
 	}
 	<-ctx.Done()
+	wg.Wait()
+	// Nothing is taken in any more: what came last is not in the copy yet.
+	select {
+	case <-c.dirty:
+		c.writeLastSeen()
+	default:
+	}
 	return nil
 }
 

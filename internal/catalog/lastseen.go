@@ -103,17 +103,12 @@ func readLastSeen(path string) (*lastSeenBody, error) {
 	return &body, nil
 }
 
-// keepLastSeen writes the copy some time after changes, and at the end.
+// keepLastSeen writes the copy some time after changes, until ctx ends.
 func (c *Catalog) keepLastSeen(ctx context.Context) {
 	for {
 		select {
 		case <-c.dirty:
 		case <-ctx.Done():
-			select {
-			case <-c.dirty:
-				c.writeLastSeen()
-			default:
-			}
 			return
 		}
 		quiet, late := time.NewTimer(settle), time.NewTimer(maxUnseen)

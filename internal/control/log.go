@@ -58,7 +58,16 @@ func (b *bridge) run() (stop func()) {
 	return func() { close(done); wg.Wait() }
 }
 
+// harmless lines of etcd are warnings about listeners and tokens for clients
+// from outside, of which this one has none.
+var harmless = []string{"Running http and grpc server on single port", "simple token is not cryptographically signed"}
+
 func (b *bridge) write(l line) {
+	for _, h := range harmless {
+		if l.level == slog.LevelWarn && strings.HasPrefix(l.msg, h) {
+			l.level = slog.LevelDebug
+		}
+	}
 	if n := b.dropped.Swap(0); n > 0 {
 		b.log.Warn("log lines dropped", "lines", n)
 	}
