@@ -174,7 +174,7 @@ func (a *App) Run(ctx context.Context) error {
 		{runner(a.control), a.catalog},
 		{a.store, a.history, a.query, a.events},
 		{a.alerting},
-		{a.verdict, a.results, a.bridge, a.beats},
+		{a.verdict, a.results, a.bridge},
 		{a.worker, a.auth, a.api, run.Func(a.configure), run.Func(a.bootstrap),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.store.Append, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve)},
@@ -284,7 +284,7 @@ func (a *App) ownPorts() []int {
 
 func (a *App) openWatch() (err error) {
 	dialer := probe.NewDialer(probe.Policy{AllowLoopback: a.cfg.Probe.AllowLoopback, AllowPrivate: !a.cfg.Probe.DenyPrivate, DenyPorts: a.ownPorts()})
-	a.beats = newHeartbeats(a.cfg.Path("heartbeats.json"), a.logger("heartbeats"))
+	a.beats = newHeartbeats(a.cfg.Path("heartbeats.json"))
 	a.push = a.beats.receiver
 	a.results = newResults(a.store.Append, a.logger("results"), a.registry)
 	a.worker, err = probe.NewWorker(probe.WorkerConfig{Node: a.cfg.Node, Region: a.cfg.Region}, probe.WorkerDeps{
@@ -343,7 +343,7 @@ func (a *App) openAPI() (err error) {
 	a.api, err = api.New(api.Config{
 		ServerName: a.cfg.Node, Version: a.opts.Version, Node: a.cfg.Node, BasePath: a.cfg.BasePath, ExternalURL: a.cfg.ExternalURL, OpenMetrics: a.cfg.Access.PublicMetrics,
 	}, api.Deps{
-		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.push,
+		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, Ready: a.ready, Reload: a.reload, Audit: a.audit,
 		Query: a.query.Handler(), Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),

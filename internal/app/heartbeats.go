@@ -1,39 +1,54 @@
 package app
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
+	"sync"
+	"sync/atomic"
+	"syscall"
 
+	"panoptes/internal/model"
 	"panoptes/internal/probe"
 	"panoptes/internal/probe/push"
 )
 
 // heartbeats keeps the last ping of each push check in a file, so that a
-// restart does not take everybody for silent.
+// restart does not take everybody for silent. A ping is answered when it is safe.
 type heartbeats struct {
 	path     string
 	receiver *push.Receiver
-	dirty    chan struct{} // of size one
-	log      *slog.Logger
+
+	pings atomic.Int64 // accepted so far
+
+	mu   sync.Mutex // guards the file and the fields below
+	safe int64      // pings that the file holds
+	err  error      // of the last write
 }
 
-func newHeartbeats(path string, log *slog.Logger) *heartbeats {
-	h := &heartbeats{path: path, dirty: make(chan struct{}, 1), log: log}
-	h.receiver = push.NewReceiver()
-	h.receiver.OnPing(func(string, probe.Heartbeat) {
-		select {
-		case h.dirty <- struct{}{}:
-		default:
-		}
-	})
-	return h
+func newHeartbeats(path string) *heartbeats {
+	return &heartbeats{path: path, receiver: push.NewReceiver()}
+}
+
+// Ping takes a ping and returns when it is on disk. The burst of a full minute
+// shares a few writes: one serves all pings that came before it began.
+func (h *heartbeats) Ping(token, status, msg string) error {
+	if err := h.receiver.Ping(token, status, msg); err != nil {
+		return err
+	}
+	mine := h.pings.Add(1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.safe >= mine {
+		return h.err
+	}
+	all := h.pings.Load()
+	h.err = h.write()
+	h.safe = all
+	return h.err
 }
 
 // load takes over the pings from before; the receiver must know its checks.
@@ -55,39 +70,19 @@ func (h *heartbeats) load() error {
 	return nil
 }
 
-// heartbeatDelay gathers the bursts of full minutes into one write.
-const heartbeatDelay = 200 * time.Millisecond
-
-// Run writes the file after pings until ctx ends.
-func (h *heartbeats) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			select {
-			case <-h.dirty:
-				return h.write()
-			default:
-				return nil
-			}
-		case <-h.dirty:
-		}
-		select {
-		case <-time.After(heartbeatDelay):
-		case <-ctx.Done():
-		}
-		if err := h.write(); err != nil {
-			h.log.Warn("heartbeats not kept, a restart would forget the newest", "err", err)
-		}
-	}
-}
-
 // write replaces the file atomically and durably.
 func (h *heartbeats) write() error {
 	data, err := json.Marshal(h.receiver.Snapshot())
 	if err != nil {
 		return fmt.Errorf("encode heartbeats: %w", err)
 	}
-	return writeFile(h.path, data)
+	if err := writeFile(h.path, data); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("%w: the heartbeat counts, but a restart would forget it", model.ErrNoSpace)
+		}
+		return fmt.Errorf("keep heartbeats: %w", err)
+	}
+	return nil
 }
 
 func writeFile(path string, data []byte) (err error) {
