@@ -10,8 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"slices"
@@ -355,33 +353,6 @@ func (a *App) openAPI() (err error) {
 	return nil
 }
 
-// serve answers HTTP until ctx ends; requests under way get five seconds.
-func (a *App) serve(ctx context.Context) error {
-	srv := api.NewServer(a.api.Handler(), a.logger("http"))
-	failed := make(chan error, 1)
-	go func() {
-		if a.cfg.TLS.CertFile != "" {
-			failed <- srv.ServeTLS(a.listen, a.cfg.TLS.CertFile, a.cfg.TLS.KeyFile)
-			return
-		}
-		failed <- srv.Serve(a.listen)
-	}()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve HTTP: %w", err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := srv.Shutdown(grace); err != nil {
-		_ = srv.Close()
-	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve HTTP: %w", err)
-	}
-	return nil
-}
-
 // auditAll stores audit events. The changes they tell of have been made
 // already: what cannot be stored now waits.
 func (a *App) auditAll(ctx context.Context, events ...model.Event) {
@@ -419,15 +390,6 @@ func (a *App) ready() error {
 		return fmt.Errorf("%w: the sample log is being replayed", model.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: checks are being taken up", model.ErrUnavailable)
-}
-
-// profiles answers the paths of net/http/pprof, without its global routes.
-func profiles() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
 }
 
 // dataExists reports whether dir holds anything.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -281,7 +282,7 @@ func readDocuments(path string) ([]catalog.Doc, error) {
 		}
 		err := dec.Decode(&d)
 		if err != nil {
-			if err.Error() == "EOF" {
+			if errors.Is(err, io.EOF) {
 				return docs, nil
 			}
 			return nil, err

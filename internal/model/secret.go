@@ -1,6 +1,9 @@
 package model
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"log/slog"
+)
 
 // Redacted stands for a secret wherever it is shown. Written back, it means
 // "leave the stored secret as it is".
@@ -22,8 +25,10 @@ func (s Secret) String() string {
 // GoString keeps %#v from showing the secret.
 func (s Secret) GoString() string { return s.String() }
 
-// LogValue keeps slog from showing the secret (slog.LogValuer needs slog.Value;
-// a TextMarshaler would also change JSON, so String is enough for text handlers).
+// LogValue keeps slog from showing the secret, in JSON too.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Reveal returns the clear text.
 func (s Secret) Reveal() string { return string(s) }
 
 // MarshalJSON writes the clear text.
