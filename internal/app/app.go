@@ -353,11 +353,17 @@ func (a *App) openAPI() (err error) {
 	return nil
 }
 
-// auditAll stores audit events. The changes they tell of have been made
-// already: what cannot be stored now waits.
+// auditPatience is how long a change waits for its audit events when the
+// history does not take them.
+const auditPatience = 3 * time.Second
+
+// auditAll stores audit events before their changes are answered. The changes
+// have been made already: what the history does not take in time waits.
 func (a *App) auditAll(ctx context.Context, events ...model.Event) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditPatience)
+	defer cancel()
 	for group := range slices.Chunk(events, 500) {
-		if err := a.history.Append(context.WithoutCancel(ctx), group...); err != nil {
+		if err := a.events.tryStore(ctx, group); err != nil {
 			a.log.Error("audit events wait", "events", len(group), "subject", group[0].Subject, "actor", group[0].Actor, "err", err)
 			for _, e := range group {
 				a.events.record(e)

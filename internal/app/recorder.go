@@ -49,6 +49,22 @@ func (r *recorder) storeNow(e model.Event) {
 	}
 }
 
+// tryStore stores events, again after each failure until ctx ends.
+func (r *recorder) tryStore(ctx context.Context, list []model.Event) error {
+	for {
+		err := r.history.Append(ctx, list...)
+		var inv model.Invalid
+		if err == nil || errors.As(err, &inv) {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // Run stores events in groups until ctx ends, then what is left.
 func (r *recorder) Run(ctx context.Context) error {
 	for {

@@ -18,11 +18,3 @@ func (d Document) YAML() (string, error) {
 	b, err := yaml.Marshal(d)
 	return string(b), err
 }
-
-// Change is what apply did, or would do, with one document.
-type Change struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-	Op   string `json:"op"`             // create, update, none
-	Diff string `json:"diff,omitempty"` // unified, secrets redacted
-}
