@@ -33,6 +33,8 @@ const (
 	KindKey         = "key"
 	KindSetting     = "setting"
 	KindRegion      = "region"
+	KindNode        = "node"  // a server, witness or agent that joined
+	KindToken       = "token" // lets nodes join
 )
 
 var nameRE = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} ._@:/+\-()]{0,127}$`)

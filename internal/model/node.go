@@ -1,0 +1,89 @@
+package model
+
+import "time"
+
+// NodeRole says what a process of ours is, and with it what its certificate
+// lets it do.
+type NodeRole string
+
+// The roles of nodes.
+const (
+	RoleServer  NodeRole = "server"
+	RoleWitness NodeRole = "witness" // votes in the configuration store and does nothing else
+	RoleAgent   NodeRole = "agent"
+)
+
+// Addresses are where a server is reached by others, each host:port.
+type Addresses struct {
+	Cluster string `json:"cluster,omitempty"` // gRPC of servers and agents, mutual TLS
+	Gossip  string `json:"gossip,omitempty"`
+	Peer    string `json:"peer,omitempty"`   // of the configuration store, between its members
+	Client  string `json:"client,omitempty"` // of the configuration store, for servers that are no members
+	HTTP    string `json:"http,omitempty"`   // base URL of pages and API
+}
+
+// Node is the record of a server, witness or agent that has joined. Its ID is
+// also in its certificate and is never given again, its name may be.
+type Node struct {
+	ID        string            `json:"-"` // ULID; the record's own
+	Revision  int64             `json:"-"`
+	Name      string            `json:"name"`
+	Role      NodeRole          `json:"role"`
+	Region    string            `json:"region"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Addresses Addresses         `json:"addresses,omitzero"`
+	KeyHash   string            `json:"key_hash"`          // SHA-256 of its public key (PKIX), hex
+	TokenID   string            `json:"token,omitempty"`   // what it joined with
+	Version   string            `json:"version,omitempty"` // of the program when it joined
+	Joined    time.Time         `json:"joined,omitzero"`
+	Revoked   bool              `json:"revoked,omitempty"`  // its certificate is worth nothing any more
+	Draining  bool              `json:"draining,omitempty"` // it gets no work
+}
+
+// Token is the record of a token that lets nodes join. Its name is its id; its
+// secret is nowhere.
+type Token struct {
+	Name    string    `json:"name"`
+	Role    NodeRole  `json:"role"`
+	Region  string    `json:"region,omitempty"` // empty: the node names its own
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses"`           // how often it may still be used
+	Hash    string    `json:"hash"`           // SHA-256 of the secret, hex; hidden from people
+	Used    []string  `json:"used,omitempty"` // ids of the nodes that joined with it
+}
+
+// Peer is who is at the other end of a connection, as its certificate says.
+// The zero value is a stranger without one.
+type Peer struct {
+	NodeID, Name, Region string
+	Role                 NodeRole
+	Expired              bool // the certificate has ended: it may be renewed, nothing else
+}
+
+// MemberState is what gossip thinks of a server.
+type MemberState string
+
+// The states of members.
+const (
+	MemberAlive   MemberState = "alive"
+	MemberSuspect MemberState = "suspect" // does not answer; its work is taken over
+	MemberDead    MemberState = "dead"
+	MemberLeft    MemberState = "left" // ended on purpose
+)
+
+// Member is a server as gossip knows it.
+type Member struct {
+	ID, Name, Region string
+	Role             NodeRole
+	Version          string
+	Addresses        Addresses
+	Labels           map[string]string
+	Load             float64       // share of its CPUs in use, 0 to 1
+	Lag              time.Duration // age of the oldest sample that it has not delivered to a live server
+	Behind           bool          // it lacks samples or events that others have
+	Draining         bool          // it gets no work
+	Started          time.Time     // when its process began
+	State            MemberState
+	Since            time.Time // of State, as this server saw it
+	Self             bool
+}
