@@ -25,9 +25,9 @@ type Addresses struct {
 // Node is the record of a server, witness or agent that has joined. Its ID is
 // also in its certificate and is never given again, its name may be.
 type Node struct {
-	ID        string            `json:"-"` // ULID; the record's own
+	ID        string            `json:"name"` // ULID made by the node; the record's name, since that must be unique for ever
 	Revision  int64             `json:"-"`
-	Name      string            `json:"name"`
+	Name      string            `json:"node"` // of the machine; unique among nodes that are not revoked
 	Role      NodeRole          `json:"role"`
 	Region    string            `json:"region"`
 	Labels    map[string]string `json:"labels,omitempty"`
