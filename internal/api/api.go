@@ -35,7 +35,7 @@ type Config struct {
 }
 
 // Deps are the collaborators of New. Auth and Catalog are needed; what another
-// nil part would answer is answered with 503.
+// nil part would answer is answered with 503, without Cluster with 404.
 type Deps struct {
 	Auth         Auth
 	Catalog      Catalog
@@ -43,6 +43,7 @@ type Deps struct {
 	Receivers    Receivers
 	Events       Events
 	Push         Push
+	Cluster      Cluster // nil: there are no nodes and tokens
 	Health       func(context.Context) Health
 	Ready        func() error
 	Reload       func(context.Context) error
