@@ -43,6 +43,7 @@ type Config struct {
 type Deps struct {
 	Catalog    Catalog
 	Sessions   SessionStore                       // nil keeps sessions in <DataDir>/sessions
+	Broadcast  func([]byte)                       // tells the other servers of a change of sessions, for their Merge; must not block; nil for one server
 	Audit      func(context.Context, model.Event) // nil drops them
 	Out        io.Writer                          // where a generated password is printed once; nil prints nowhere
 	Logger     *slog.Logger
@@ -65,7 +66,10 @@ type Auth struct {
 	logins  *prometheus.CounterVec
 
 	mu       sync.Mutex
-	sessions map[string]*Session // guarded by mu; by hash of the token
+	sessions map[string]*Session  // guarded by mu; by hash of the token
+	ended    map[string]time.Time // guarded by mu; by hash: sessions that were ended before their time
+
+	broadcast func([]byte)
 
 	keyMu      sync.Mutex
 	keyGen     int64             // guarded by keyMu; generation of the catalog that keys shows
@@ -87,7 +91,7 @@ func New(cfg Config, deps Deps) (*Auth, error) {
 	a := &Auth{
 		cfg: cfg, cat: deps.Catalog, audit: deps.Audit, out: deps.Out, log: deps.Logger, store: deps.Sessions,
 		limits: newLimiter(), basic: newBasicCache(), hashing: make(chan struct{}, 4),
-		sessions: map[string]*Session{}, keyGen: -1, initialGen: -1,
+		sessions: map[string]*Session{}, ended: map[string]time.Time{}, broadcast: deps.Broadcast, keyGen: -1, initialGen: -1,
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "panoptes_auth_logins_total", Help: "Attempts to log in, by result (ok, wrong, limited).",
 		}, []string{"result"}),

@@ -26,6 +26,7 @@ type Session struct {
 const (
 	sessionsPerUser = 50
 	tokenLen        = 32
+	hashLen         = 64 // of a hash in hex
 	seenEvery       = time.Hour
 )
 
@@ -63,6 +64,7 @@ func (a *Auth) begin(rec model.Record, u model.User, c model.Credentials) (model
 		return model.Login{}, fmt.Errorf("keep session: %w", err)
 	}
 	a.sessions[s.Hash] = s
+	a.tellLocked(shared{Sessions: []Session{*s}})
 	a.dropOldestLocked(rec.ID)
 	id := identity(rec, u)
 	id.SessionID = s.Hash
@@ -86,9 +88,17 @@ func (a *Auth) dropOldestLocked(userID string) {
 	}
 }
 
-// endLocked ends a session. When the store cannot note it, the session is
-// over for this process at least and logged.
+// endLocked ends a session here and on all servers.
 func (a *Auth) endLocked(hash string) {
+	now := time.Now().UTC()
+	a.ended[hash] = now
+	a.tellLocked(shared{Ended: map[string]time.Time{hash: now}})
+	a.forgetLocked(hash)
+}
+
+// forgetLocked ends a session on this server. When the store cannot note it,
+// the session is over for this process at least and logged.
+func (a *Auth) forgetLocked(hash string) {
 	delete(a.sessions, hash)
 	if err := a.store.Delete(hash); err != nil {
 		a.log.Error("end of a session not stored", "err", err)
@@ -108,7 +118,13 @@ func (a *Auth) session(token string) *model.Identity {
 		return nil
 	}
 	rec, u, err := a.user(s.UserID)
-	if err != nil || rec.ID != s.UserID || u.Disabled || u.Epoch != s.Epoch || a.over(s, now) {
+	switch {
+	case err == nil && u.Epoch < s.Epoch, err != nil && now.Sub(s.Created) < time.Minute:
+		return nil // begun on another server after a change that has not arrived here
+	case a.over(s, now):
+		a.forgetLocked(hash) // so it is everywhere
+		return nil
+	case err != nil || rec.ID != s.UserID || u.Disabled || u.Epoch != s.Epoch:
 		a.endLocked(hash)
 		return nil
 	}
@@ -129,7 +145,12 @@ func (a *Auth) expireSessions(now time.Time) {
 	defer a.mu.Unlock()
 	for hash, s := range a.sessions {
 		if a.over(s, now) {
-			a.endLocked(hash)
+			a.forgetLocked(hash)
+		}
+	}
+	for hash, at := range a.ended {
+		if now.Sub(at) >= a.cfg.SessionMax {
+			delete(a.ended, hash)
 		}
 	}
 }

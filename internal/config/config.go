@@ -20,15 +20,26 @@ type Config struct {
 	Region  string `yaml:"region"`   // place from which this server checks; default "default"
 	DataDir string `yaml:"data_dir"` // one server may use it at a time; default "data"
 
-	Listen      string `yaml:"listen"`       // web, API and Prometheus endpoints; default 127.0.0.1:9700
-	PeerListen  string `yaml:"peer_listen"`  // etcd peers; default 127.0.0.1:9703
-	PortOffset  int    `yaml:"port_offset"`  // added to every port, so that several servers share a machine
+	Bind          string `yaml:"bind"`           // address of this machine that all listeners use; default 127.0.0.1
+	Advertise     string `yaml:"advertise"`      // host by which other servers reach this one; default bind, or the first address of this machine
+	Listen        string `yaml:"listen"`         // web, API and Prometheus endpoints; default BIND:9700
+	ClusterListen string `yaml:"cluster_listen"` // other servers and agents; default BIND:9701
+	GossipListen  string `yaml:"gossip_listen"`  // membership, TCP and UDP; default BIND:9702
+	PeerListen    string `yaml:"peer_listen"`    // configuration store, its members; default BIND:9703
+	ClientListen  string `yaml:"client_listen"`  // configuration store, servers that are no members; default BIND:9704
+	PortOffset    int    `yaml:"port_offset"`    // added to every port, so that several servers share a machine
+
+	Join    string       `yaml:"join"`    // HOST:9701 of a server whose cluster this one joins when it first starts
+	Token   model.Secret `yaml:"token"`   // from "panoptes token create"; needed to join
+	Witness bool         `yaml:"witness"` // only vote in the configuration store
+
 	ExternalURL string `yaml:"external_url"` // how people reach the pages; used in messages
 	BasePath    string `yaml:"base_path"`    // when a proxy serves the pages below a path; default "/"
 
 	TLS     TLS     `yaml:"tls"`
 	Log     Log     `yaml:"log"`
 	Storage Storage `yaml:"storage"`
+	Relay   Relay   `yaml:"relay"`
 	History History `yaml:"history"`
 	Probe   Probe   `yaml:"probe"`
 	Query   Query   `yaml:"query"`
@@ -57,6 +68,12 @@ type Storage struct {
 	OutOfOrderWindow model.Duration `yaml:"out_of_order_window"` // default 48h
 	MinFree          Bytes          `yaml:"min_free"`            // below it writes are refused with 507; default 512MB
 	ControlReserve   Bytes          `yaml:"control_reserve"`     // kept back for the configuration store; default 256MB
+}
+
+// Relay is about what other servers have not taken yet.
+type Relay struct {
+	MaxBytes Bytes          `yaml:"max_bytes"` // kept for servers that are away; default 10GB
+	MaxAge   model.Duration `yaml:"max_age"`   // default 48h, never above storage.out_of_order_window
 }
 
 // History is about events.
@@ -98,28 +115,58 @@ func Default() Config {
 		host = "panoptes"
 	}
 	return Config{
-		Node:       host,
-		Region:     "default",
-		DataDir:    "data",
-		Listen:     "127.0.0.1:9700",
-		PeerListen: "127.0.0.1:9703",
-		BasePath:   "/",
-		Log:        Log{Level: "info", Format: "text"},
+		Node:     host,
+		Region:   "default",
+		DataDir:  "data",
+		Bind:     "127.0.0.1",
+		BasePath: "/",
+		Log:      Log{Level: "info", Format: "text"},
 		Storage: Storage{
 			RetentionTime:    model.Duration(30 * 24 * time.Hour),
 			OutOfOrderWindow: model.Duration(48 * time.Hour),
 			MinFree:          512 << 20,
 			ControlReserve:   256 << 20,
 		},
+		Relay:   Relay{MaxBytes: 10 << 30, MaxAge: model.Duration(48 * time.Hour)},
 		History: History{Retention: model.Duration(400 * 24 * time.Hour)},
 		Query:   Query{MaxSamples: 50_000_000, MaxConcurrent: 20, MaxSeries: 100_000, Timeout: model.Duration(2 * time.Minute)},
 		Ingest:  Ingest{SeriesPerSource: 50_000},
 	}
 }
 
-// Validate reports all faults as a model.Invalid.
+// listeners returns the address of each listener by its key.
+func (c *Config) listeners() map[string]*string {
+	return map[string]*string{"listen": &c.Listen, "cluster_listen": &c.ClusterListen, "gossip_listen": &c.GossipListen, "peer_listen": &c.PeerListen, "client_listen": &c.ClientListen}
+}
+
+// Validate completes what was left out and reports all faults as a model.Invalid.
 func (c *Config) Validate() error {
 	var inv model.Invalid
+	if c.Bind == "" || strings.ContainsAny(c.Bind, "/ ") || strings.Contains(c.Bind, ":") && net.ParseIP(c.Bind) == nil {
+		inv.Add("bind", "must be an address of this machine without a port, such as 10.0.0.1, or 0.0.0.0 for all")
+	}
+	for key, port := range map[string]int{"listen": 9700, "cluster_listen": 9701, "gossip_listen": 9702, "peer_listen": 9703, "client_listen": 9704} {
+		if addr := c.listeners()[key]; *addr == "" {
+			*addr = net.JoinHostPort(c.Bind, strconv.Itoa(port))
+		}
+	}
+	if strings.ContainsAny(c.Advertise, "/ ") || strings.Contains(c.Advertise, ":") && net.ParseIP(c.Advertise) == nil {
+		inv.Add("advertise", "must be a host name or address without a port")
+	}
+	if c.Join != "" {
+		if _, port, err := SplitPort(c.Join); err != nil || port == 0 {
+			inv.Add("join", "%q is not HOST:PORT; write for example 10.0.0.1:9701", c.Join)
+		}
+	}
+	if c.Join == "" && c.Token != "" {
+		inv.Add("token", "is used to join a cluster; say which server with --join HOST:9701")
+	}
+	if c.Relay.MaxBytes < 64<<20 {
+		inv.Add("relay.max_bytes", "must be at least 64MB")
+	}
+	if d := c.Relay.MaxAge.D(); d < time.Minute {
+		inv.Add("relay.max_age", "must be at least 1m")
+	}
 	if err := model.CheckName(c.Node); err != nil {
 		inv.Add("node", "must be 1 to 128 letters, digits, or any of . _ - and begin with a letter or digit")
 	}
@@ -129,9 +176,9 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		inv.Add("data_dir", "must name a directory")
 	}
-	for field, addr := range map[string]string{"listen": c.Listen, "peer_listen": c.PeerListen} {
-		if _, _, err := SplitPort(addr); err != nil {
-			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", addr)
+	for field, addr := range c.listeners() {
+		if _, _, err := SplitPort(*addr); err != nil {
+			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", *addr)
 		}
 	}
 	if c.PortOffset < 0 || c.PortOffset > 50000 {
@@ -225,4 +272,26 @@ func SplitPort(addr string) (host string, port int, err error) {
 	}
 	n, err := strconv.ParseUint(p, 10, 16)
 	return host, int(n), err
+}
+
+// AdvertiseHost is the host by which other servers reach this one: what was
+// given, else the bind address, else the first address of this machine that is
+// not loopback.
+func (c *Config) AdvertiseHost() string {
+	if c.Advertise != "" {
+		return c.Advertise
+	}
+	ip := net.ParseIP(c.Bind)
+	if ip == nil || !ip.IsUnspecified() {
+		return c.Bind
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && (n.IP.To4() != nil || ip.To4() == nil) {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
 }
