@@ -80,6 +80,10 @@ func (c *Catalog) planDocs(docs []Doc, ids []string) ([]*planned, error) {
 			inv.Add(at+".kind", "there is no kind %q", d.Kind)
 			continue
 		}
+		if k.Internal {
+			inv.Add(at+".kind", "records of kind %s are made by the system; they cannot be applied", d.Kind)
+			continue
+		}
 		if len(d.Spec) > MaxSpecBytes {
 			inv.AddErr(at+".spec", tooLarge())
 			continue
@@ -272,7 +276,7 @@ func (c *Catalog) Export(kinds []string) ([]Doc, error) {
 	var ps []*planned
 	for i := range c.kinds {
 		k := &c.kinds[i]
-		if len(kinds) > 0 && !slices.Contains(kinds, k.Name) {
+		if k.Internal || len(kinds) > 0 && !slices.Contains(kinds, k.Name) {
 			continue
 		}
 		for _, rec := range c.cache.list(k.Name) {

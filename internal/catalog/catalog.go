@@ -70,6 +70,9 @@ type Kind struct {
 	// Hidden lists fields at the top of the spec that are never shown. A new
 	// spec that leaves them out keeps them. They are sealed like secrets.
 	Hidden []string
+	// Internal records are made by the system itself: Apply refuses them and
+	// Export leaves them out.
+	Internal bool
 }
 
 // Ref names a record that another one needs.

@@ -17,8 +17,20 @@ import (
 // evaluate long regular expressions. Its errors wrap model.ErrLimit.
 type limited struct {
 	Storage
-	maxSeries int
-	maxRegexp int
+	maxSeries  int
+	maxRegexp  int
+	incomplete func() string // why answers may lack something now; empty when they do not
+}
+
+// gap is a warning when answers may lack something.
+func (l *limited) gap() annotations.Annotations {
+	if l.incomplete == nil {
+		return nil
+	}
+	if why := l.incomplete(); why != "" {
+		return annotations.New().Add(fmt.Errorf("the answer may be incomplete: %s", why))
+	}
+	return nil
 }
 
 // Querier implements storage.Queryable.
@@ -27,7 +39,7 @@ func (l *limited) Querier(mint, maxt int64) (storage.Querier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &querier{Querier: q, budget: l.newBudget()}, nil
+	return &querier{Querier: q, budget: l.newBudget(), gap: l.gap()}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.
@@ -82,27 +94,30 @@ func (b *budget) check(matchers []*labels.Matcher) error {
 type querier struct {
 	storage.Querier
 	*budget
+	gap annotations.Annotations
 }
 
 func (q *querier) Select(ctx context.Context, sort bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	if err := q.check(ms); err != nil {
 		return storage.ErrSeriesSet(noted(ctx, err))
 	}
-	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, ms...), ctx: ctx, budget: q.budget}
+	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, ms...), ctx: ctx, budget: q.budget, gap: q.gap}
 }
 
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if err := q.check(ms); err != nil {
 		return nil, nil, err
 	}
-	return q.Querier.LabelValues(ctx, name, hints, ms...)
+	values, notes, err := q.Querier.LabelValues(ctx, name, hints, ms...)
+	return values, merged(notes, q.gap), err
 }
 
 func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if err := q.check(ms); err != nil {
 		return nil, nil, err
 	}
-	return q.Querier.LabelNames(ctx, hints, ms...)
+	names, notes, err := q.Querier.LabelNames(ctx, hints, ms...)
+	return names, merged(notes, q.gap), err
 }
 
 type chunkQuerier struct {
@@ -123,7 +138,21 @@ type seriesSet struct {
 	storage.SeriesSet
 	ctx    context.Context
 	budget *budget
+	gap    annotations.Annotations
 	err    error
+}
+
+// Warnings implements storage.SeriesSet.
+func (s *seriesSet) Warnings() annotations.Annotations { return merged(s.SeriesSet.Warnings(), s.gap) }
+
+// merged returns the notes of both and changes neither.
+func merged(a, b annotations.Annotations) annotations.Annotations {
+	if len(b) == 0 {
+		return a
+	}
+	out := annotations.New()
+	out.Merge(a)
+	return out.Merge(b)
 }
 
 func (s *seriesSet) Next() bool {

@@ -93,6 +93,7 @@ type Deps struct {
 	Rules         func(context.Context) v1.RulesRetriever        // nil = none
 	Ready         func() error                                   // an error answers every request with 503 and its text
 	User          func(context.Context) string                   // who asks, for the limit per user; nil = all are one
+	Incomplete    func() string                                  // why answers may lack something now, empty when they do not; nil = never
 	ConfigText    func() string                                  // what /status/config shows, without secrets; nil = a comment
 	Flags         map[string]string                              // what /status/flags shows
 	RuntimeInfo   func() (v1.RuntimeInfo, error)                 // nil = what the Go runtime knows
@@ -145,7 +146,7 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	q := &Query{cfg: cfg, deps: deps, log: deps.Logger}
 	q.tracker = newTracker(cfg.Dir, cfg.MaxConcurrent, q.log)
 	q.metrics = newMetrics(deps.Registerer, q.tracker)
-	q.store = &limited{Storage: deps.Storage, maxSeries: cfg.MaxSeries, maxRegexp: cfg.MaxRegexp}
+	q.store = &limited{Storage: deps.Storage, maxSeries: cfg.MaxSeries, maxRegexp: cfg.MaxRegexp, incomplete: deps.Incomplete}
 	q.gate = newGate(cfg.MaxPerUser, cfg.MaxWaiting)
 	registry := features.NewRegistry()
 	q.engine = promql.NewEngine(promql.EngineOpts{
