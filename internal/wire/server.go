@@ -25,10 +25,10 @@ const (
 	keepaliveTime    = time.Second
 	keepaliveTimeout = 2 * time.Second
 	handshakeTimeout = 5 * time.Second
-	identifyEvery    = 30 * time.Second // how often a live connection is looked at again when it calls
-	stopGrace        = 2 * time.Second  // for calls in flight
-	stopStreams      = 300 * time.Millisecond
-	stopHandlers     = time.Second // for handlers after their connection was closed
+	identifyEvery    = 30 * time.Second       // how often a live connection is looked at again when it calls
+	stopGrace        = 2 * time.Second        // for calls in flight
+	stopStreams      = 300 * time.Millisecond // for streams, and for answers on their way
+	stopHandlers     = time.Second            // for handlers after their connection was closed
 )
 
 // ServerConfig says where to listen and what to bear. Zero limits mean defaults.
@@ -216,6 +216,7 @@ func (s *Server) stop(servers ...*grpc.Server) {
 	go func() { graceful.Wait(); close(quiet) }() // ends at the latest with Stop below
 
 	began := time.Now()
+	busy := began // an answer needs a moment more to be on its way
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for waiting := true; waiting; {
@@ -223,8 +224,10 @@ func (s *Server) stop(servers ...*grpc.Server) {
 		case <-quiet:
 			waiting = false
 		case <-tick.C:
-			took := time.Since(began)
-			waiting = took < stopStreams || (s.unary.Load() > 0 && took < stopGrace)
+			if s.unary.Load() > 0 {
+				busy = time.Now()
+			}
+			waiting = time.Since(busy) < stopStreams && time.Since(began) < stopGrace
 		}
 	}
 	for _, g := range servers {

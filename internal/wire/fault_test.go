@@ -1,0 +1,445 @@
+package wire_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"panoptes/internal/model"
+	"panoptes/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// proxy passes TCP through until it is told to swallow everything: the
+// connections stay open, and nothing arrives any more.
+type proxy struct {
+	l     net.Listener
+	to    string
+	deaf  atomic.Bool
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{l: l, to: to}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, in, out)
+			p.mu.Unlock()
+			wg.Go(func() { p.pass(in, out) })
+			wg.Go(func() { p.pass(out, in) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.mu.Lock()
+		for _, c := range p.conns {
+			_ = c.Close()
+		}
+		p.mu.Unlock()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) pass(from, to net.Conn) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		if p.deaf.Load() {
+			if err != nil {
+				return // and the other side is not told
+			}
+			continue
+		}
+		if err != nil {
+			_ = to.Close()
+			return
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestSilentPeerIsNoticedOnBothSides(t *testing.T) {
+	a := newAuthority(t)
+	serverEnded := make(chan time.Duration, 1)
+	var cut atomic.Int64
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) {
+		s.HandleStream("test.wait", nil, func(_ model.Peer, st wire.Stream) error {
+			for {
+				if _, err := st.Recv(); err != nil {
+					serverEnded <- time.Since(time.Unix(0, cut.Load()))
+					return err
+				}
+			}
+		})
+		s.Handle("test.echo", nil, echo)
+	})
+	p := newProxy(t, addr)
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", p.l.Addr().String())
+	s, err := conn.Open(within(t, 30*time.Second), "test.wait")
+	require.NoError(t, err)
+	require.NoError(t, s.Send([]byte("x")))
+	_, err = conn.Call(within(t, 5*time.Second), "test.echo", nil)
+	require.NoError(t, err)
+
+	cut.Store(time.Now().UnixNano())
+	p.deaf.Store(true)
+	// The client goes on sending: what it hears counts, not what it says.
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for s.Send(make([]byte, 100)) == nil {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	_, err = s.Recv()
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	require.Less(t, time.Since(time.Unix(0, cut.Load())), 3500*time.Millisecond, "the client notices")
+	close(stop)
+	sending.Wait()
+	require.Less(t, <-serverEnded, 3500*time.Millisecond, "the server notices")
+
+	// It comes back by itself.
+	p.deaf.Store(false)
+	require.Eventually(t, func() bool {
+		_, err := conn.Call(within(t, time.Second), "test.echo", nil)
+		return err == nil
+	}, 5*time.Second, 20*time.Millisecond)
+}
+
+func TestQuietConnectionStays(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) { s.HandleStream("test.echo", nil, echoStream) })
+	s, err := dial(t, a, "a1", model.RoleAgent).Conn("server", addr).Open(within(t, 20*time.Second), "test.echo")
+	require.NoError(t, err)
+	select {
+	case <-s.Context().Done():
+		t.Fatal("a stream without messages has ended")
+	case <-time.After(4 * time.Second):
+	}
+	require.NoError(t, s.Send([]byte("x")))
+	_, err = s.Recv()
+	require.NoError(t, err)
+}
+
+func TestNobodyThere(t *testing.T) {
+	a := newAuthority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	began := time.Now()
+	_, err = conn.Call(within(t, 10*time.Second), "test.echo", nil)
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	require.ErrorContains(t, err, "connection refused")
+	_, err = conn.Open(within(t, 10*time.Second), "test.echo")
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	require.Less(t, time.Since(began), 3*time.Second)
+}
+
+func TestDeadlineIsPassedOn(t *testing.T) {
+	a := newAuthority(t)
+	left := make(chan time.Duration, 1)
+	ended := make(chan struct{}, 2)
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) {
+		s.Handle("test.slow", nil, func(ctx context.Context, _ model.Peer, _ []byte) ([]byte, error) {
+			if d, ok := ctx.Deadline(); ok {
+				select {
+				case left <- time.Until(d):
+				default:
+				}
+			}
+			<-ctx.Done()
+			ended <- struct{}{}
+			return nil, ctx.Err()
+		})
+	})
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	_, err := conn.Call(within(t, 300*time.Millisecond), "test.slow", nil)
+	require.ErrorIs(t, err, model.ErrUnavailable, "an answer that is not there in time")
+	require.Less(t, <-left, 301*time.Millisecond)
+	<-ended
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err = conn.Call(ctx, "test.slow", nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, model.ErrUnavailable)
+	<-ended
+}
+
+func TestSizes(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{MaxMessage: 1 << 20}, func(s *wire.Server) {
+		s.Handle("test.echo", wire.Anyone, echo)
+		s.HandleStream("test.stream", nil, echoStream)
+		s.Handle("test.large", nil, func(context.Context, model.Peer, []byte) ([]byte, error) { return make([]byte, 3<<19), nil })
+	})
+	node := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	stranger := dial(t, a, "", "").Conn("", addr)
+	ctx := within(t, 20*time.Second)
+	b, err := node.Call(ctx, "test.echo", make([]byte, 1<<20))
+	require.NoError(t, err)
+	require.Len(t, b, 1<<20)
+	_, err = node.Call(ctx, "test.echo", make([]byte, 1<<20+1))
+	require.ErrorIs(t, err, model.ErrTooLarge)
+	_, err = node.Call(ctx, "test.large", nil)
+	require.ErrorIs(t, err, model.ErrTooLarge)
+	_, err = stranger.Call(ctx, "test.echo", make([]byte, 64<<10))
+	require.NoError(t, err)
+	_, err = stranger.Call(ctx, "test.echo", make([]byte, 64<<10+1))
+	require.ErrorIs(t, err, model.ErrTooLarge)
+	s, err := node.Open(ctx, "test.stream")
+	require.NoError(t, err)
+	_ = s.Send(make([]byte, 2<<20))
+	_, err = s.Recv()
+	require.ErrorIs(t, err, model.ErrTooLarge)
+}
+
+func TestStrangersAreFew(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{AnonymousRate: 1, AnonymousConns: 8}, func(s *wire.Server) {
+		s.Handle("test.echo", wire.Anyone, echo)
+	})
+	conn := dial(t, a, "", "").Conn("", addr)
+	served, refused := 0, 0
+	for range 30 {
+		switch _, err := conn.Call(within(t, 5*time.Second), "test.echo", nil); {
+		case err == nil:
+			served++
+		case errors.Is(err, model.ErrLimit):
+			refused++
+		default:
+			t.Fatal(err)
+		}
+	}
+	require.GreaterOrEqual(t, served, 5)
+	require.GreaterOrEqual(t, refused, 20)
+	// Nodes are not concerned.
+	node := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	for range 30 {
+		_, err := node.Call(within(t, 5*time.Second), "test.echo", nil)
+		require.NoError(t, err)
+	}
+	// One address holds a quarter of the strangers' connections at most.
+	full := 0
+	for range 6 {
+		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: a.pool, NextProtos: []string{"h2"}})
+		if err != nil {
+			full++
+			continue
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+		if _, err := c.Read(make([]byte, 1)); err != nil { // the server's settings come first
+			full++
+		}
+	}
+	require.GreaterOrEqual(t, full, 4)
+}
+
+func TestRevokedWhileConnected(t *testing.T) {
+	a := newAuthority(t)
+	s, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) {
+		s.HandleStream("test.echo", nil, echoStream)
+		s.Handle("test.call", nil, echo)
+	})
+	bad := dial(t, a, "bad", model.RoleAgent).Conn("server", addr)
+	good := dial(t, a, "good", model.RoleAgent).Conn("server", addr)
+	ctx := within(t, 20*time.Second)
+	bs, err := bad.Open(ctx, "test.echo")
+	require.NoError(t, err)
+	gs, err := good.Open(ctx, "test.echo")
+	require.NoError(t, err)
+	for _, st := range []wire.ClientStream{bs, gs} {
+		require.NoError(t, st.Send([]byte("x")))
+		_, err = st.Recv()
+		require.NoError(t, err)
+	}
+	a.revoke("bad")
+	s.Disconnect("bad")
+	_, err = bs.Recv()
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	for range 5 {
+		_, err = bad.Call(ctx, "test.call", nil)
+		require.ErrorIs(t, err, model.ErrUnavailable)
+	}
+	require.NoError(t, gs.Send([]byte("y")))
+	_, err = gs.Recv()
+	require.NoError(t, err, "others are not concerned")
+}
+
+func TestSlowReaderHoldsNobodyElse(t *testing.T) {
+	a := newAuthority(t)
+	sent := atomic.Int64{}
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) {
+		s.HandleStream("test.flood", nil, func(_ model.Peer, st wire.Stream) error {
+			b := make([]byte, 256<<10)
+			for {
+				if err := st.Send(b); err != nil {
+					return err
+				}
+				sent.Add(int64(len(b)))
+			}
+		})
+		s.Handle("test.echo", nil, echo)
+	})
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s, err := conn.Open(ctx, "test.flood")
+	require.NoError(t, err)
+	_, err = s.Recv()
+	require.NoError(t, err)
+	// Nothing is read any more: the sender comes to a stop soon, and calls on the
+	// same connection go on.
+	last, since := sent.Load(), time.Now()
+	require.Eventually(t, func() bool {
+		if now := sent.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 300*time.Millisecond
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Less(t, last, int64(8<<20), "what a slow reader may have in flight is bounded")
+	for range 20 {
+		_, err := conn.Call(within(t, 2*time.Second), "test.echo", bytes.Repeat([]byte("x"), 100_000))
+		require.NoError(t, err)
+	}
+}
+
+func TestStopIsBounded(t *testing.T) {
+	a := newAuthority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: &tls.Config{
+		Certificates: []tls.Certificate{a.issue(t, "server", model.RoleServer)}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pool,
+	}}, wire.ServerDeps{Identify: a.identify, Registerer: prometheus.NewRegistry()})
+	require.NoError(t, err)
+	entered := make(chan struct{}, 3)
+	s.HandleStream("test.told", nil, func(_ model.Peer, st wire.Stream) error {
+		entered <- struct{}{}
+		<-st.Context().Done()
+		return nil
+	})
+	s.HandleStream("test.reads", nil, func(_ model.Peer, st wire.Stream) error {
+		entered <- struct{}{}
+		_, err := st.Recv()
+		return err
+	})
+	finish := make(chan struct{})
+	s.Handle("test.call", nil, func(context.Context, model.Peer, []byte) ([]byte, error) {
+		entered <- struct{}{}
+		<-finish
+		return []byte("done"), nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", l.Addr().String())
+	var wg sync.WaitGroup
+	for _, m := range []string{"test.told", "test.reads"} {
+		st, err := conn.Open(within(t, 20*time.Second), m)
+		require.NoError(t, err)
+		wg.Go(func() { _, _ = st.Recv() })
+	}
+	answer := make(chan string, 1)
+	wg.Go(func() {
+		b, err := conn.Call(within(t, 20*time.Second), "test.call", nil)
+		if err != nil {
+			b = []byte(err.Error())
+		}
+		answer <- string(b)
+	})
+	for range 3 {
+		<-entered
+	}
+	cancel()
+	began := time.Now()
+	time.AfterFunc(700*time.Millisecond, func() { close(finish) })
+	require.Equal(t, "done", <-answer, "a call in flight is answered")
+	require.NoError(t, <-done)
+	require.Less(t, time.Since(began), 3*time.Second)
+	wg.Wait()
+}
+
+func TestGarbageIsRefused(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) { s.Handle("test.echo", wire.Anyone, echo) })
+	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\xff\xff", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""} {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		_, _ = io.WriteString(c, garbage)
+		_ = c.Close()
+	}
+	c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: a.pool, NextProtos: []string{"h2"}})
+	require.NoError(t, err)
+	_, _ = c.Write(bytes.Repeat([]byte("nonsense"), 1000)) // it hangs up in the middle
+	_ = c.Close()
+	_, err = dial(t, a, "", "").Conn("", addr).Call(within(t, 5*time.Second), "test.echo", nil)
+	require.NoError(t, err)
+}
+
+func TestMetrics(t *testing.T) {
+	a := newAuthority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	reg := prometheus.NewRegistry()
+	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: &tls.Config{
+		Certificates: []tls.Certificate{a.issue(t, "server", model.RoleServer)}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pool,
+	}}, wire.ServerDeps{Identify: a.identify, Registerer: reg})
+	require.NoError(t, err)
+	s.Handle("test.echo", nil, echo)
+	runUntilEnd(t, s.Run)
+	_, err = dial(t, a, "a1", model.RoleAgent).Conn("server", l.Addr().String()).Call(within(t, 5*time.Second), "test.echo", make([]byte, 1000))
+	require.NoError(t, err)
+	_, err = dial(t, a, "", "").Conn("server", l.Addr().String()).Call(within(t, 5*time.Second), "test.echo", nil)
+	require.ErrorIs(t, err, model.ErrUnauthorized)
+	n, err := testutil.GatherAndCount(reg, "panoptes_wire_server_calls_total", "panoptes_wire_server_refused_total")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, p := range m.GetLabel() {
+				if f.GetName() == "panoptes_wire_server_bytes_total" && p.GetName() == "method" && p.GetValue() == "test.echo" {
+					require.Equal(t, 1000.0, m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+}
