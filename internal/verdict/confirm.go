@@ -22,7 +22,7 @@ func (e *Engine) startRound(ctx context.Context, s *shard, m *machine, origin st
 		return
 	}
 	var others []string
-	for _, r := range m.countedRegions() {
+	for _, r := range m.askable() {
 		if r != origin {
 			others = append(others, r)
 		}
@@ -43,17 +43,18 @@ func (e *Engine) startRound(ctx context.Context, s *shard, m *machine, origin st
 // startRelease asks all regions about a child whose parent came back, and tells
 // of the child when it is still in trouble.
 func (e *Engine) startRelease(ctx context.Context, s *shard, m *machine) {
-	regions := m.countedRegions()
+	regions := m.askable()
 	e.begin(ctx, s, m, time.Now(), m.check.Timeout.D()+roundSlack, func(rctx context.Context, id string) {
 		if e.deps.Prober != nil {
 			e.ask(ctx, rctx, s, id, regions)
 		}
 	}, func(m *machine, now time.Time) {
-		if !m.suppressed || m.visible == model.StatusUp || e.ancestorDown(m.check.ID) || m.visible != m.decided {
+		if !m.suppressed || m.visible == model.StatusUp || e.ancestorDown(m.check.ID) || m.visible != m.decided || !e.may(m, now) {
 			return
 		}
 		m.message = m.describe(now)
-		e.out.put(m.transition(now, m.visible, false))
+		t := m.transition(now, m.visible, false)
+		e.out.put(news{transition: &t})
 	})
 }
 
@@ -81,7 +82,7 @@ func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time,
 		}
 		if m.round == number {
 			m.round = 0
-			m.step(now, true)
+			m.step(now, true, e.may(m, now))
 			e.settle(ctx, m, now)
 		}
 		if then != nil {
@@ -141,5 +142,8 @@ func (e *Engine) probe(ctx, rctx context.Context, s *shard, id, region string) {
 		return
 	}
 	r.CheckID, r.Region, r.Confirm = id, region, true
+	if e.deps.Share != nil {
+		e.deps.Share(r)
+	}
 	e.take(ctx, s, r)
 }

@@ -14,7 +14,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	delivered := make(chan struct{})
 	go func() {
 		defer close(delivered)
-		e.out.run(func(t Transition) { e.deliver(ctx, t) })
+		e.out.run(func(n news) { e.deliver(ctx, n) })
 	}()
 	for _, s := range e.shards {
 		e.wg.Go(func() { e.runShard(ctx, s) })
@@ -28,7 +28,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-delivered
 	// What the last confirmations decided is recorded too.
 	e.asking.Wait()
-	e.out.run(func(t Transition) { e.deliver(ctx, t) })
+	e.out.run(func(n news) { e.deliver(ctx, n) })
 	e.metrics.unregister()
 	return nil
 }
@@ -45,45 +45,59 @@ func (e *Engine) runShard(ctx context.Context, s *shard) {
 }
 
 // runClock looks every second at what changes without a result: maintenance
-// windows, regions, votes that expire, confirmations that take too long.
+// windows, regions, owners, votes that expire, confirmations that take too long.
 func (e *Engine) runClock(ctx context.Context) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		e.tick(ctx, time.Now())
+		e.tick(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-e.owners:
 		}
 	}
 }
 
-func (e *Engine) tick(ctx context.Context, now time.Time) {
+func (e *Engine) tick(ctx context.Context) {
+	names := sorted(e.deps.Regions())
+	var workers map[string]int
+	if e.deps.Workers != nil {
+		workers = e.deps.Workers()
+	}
+	isolated := e.deps.Isolated != nil && e.deps.Isolated()
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	now := time.Now()
 	on := make([]bool, len(e.windows))
 	for i, w := range e.windows {
 		on[i] = w.active(now)
 	}
-	regions := sorted(e.deps.Regions())
-	moved := !slices.Equal(regions, e.regions)
-	e.regions = regions
+	moved := !slices.Equal(names, e.regions)
+	e.regions = names
+	views := e.survey(now)
 	e.lockAll()
 	for i, w := range e.windows {
 		w.on = on[i] // read by the machines of all shards
 	}
 	e.unlockAll()
+	e.listen(now, isolated && views[e.cfg.Region].mute())
+	e.judgeRegions(now, names, views, workers)
 	for _, s := range e.shards {
 		s.mu.Lock()
-		for _, m := range s.byID {
+		for id, m := range s.byID {
 			if moved {
-				m.setRegions(expand(m.check.Regions, regions), now)
+				m.setRegions(expand(m.check.Regions, names), now)
 			}
+			e.applyRegions(m, now)
+			e.assign(ctx, s, m, e.owns(id), now)
 			e.look(ctx, m, now)
 		}
 		s.mu.Unlock()
 	}
+	e.tellRegions(now)
 }
 
 func (e *Engine) lockAll() {
@@ -100,12 +114,11 @@ func (e *Engine) unlockAll() {
 
 // look decides again without a new result. The caller holds the shard's lock.
 func (e *Engine) look(ctx context.Context, m *machine, now time.Time) {
-	if m.round != 0 && !now.Before(m.holdUntil) {
+	ended := m.round != 0 && !now.Before(m.holdUntil)
+	if ended {
 		m.round = 0
-		m.step(now, true)
-	} else {
-		m.step(now, false)
 	}
+	m.step(now, ended, e.may(m, now))
 	e.settle(ctx, m, now)
 }
 
@@ -113,7 +126,7 @@ func (e *Engine) look(ctx context.Context, m *machine, now time.Time) {
 // holds the shard's lock.
 func (e *Engine) settle(ctx context.Context, m *machine, now time.Time) {
 	to := m.overlay()
-	if to == m.visible {
+	if to == m.visible || !e.may(m, now) {
 		e.release(m)
 		return
 	}
@@ -128,7 +141,7 @@ func (e *Engine) settle(ctx context.Context, m *machine, now time.Time) {
 	}
 	e.setStatus(m.check.ID, m.visible)
 	e.metrics.transitions.WithLabelValues(string(t.To)).Inc()
-	e.out.put(t)
+	e.out.put(news{transition: &t})
 }
 
 // take counts one result.
@@ -154,23 +167,31 @@ func (e *Engine) take(ctx context.Context, s *shard, r model.Result) {
 	reg := m.region(r.Region)
 	after, _ := m.stand(reg, now)
 	// A region that turns, against the state, is reason to hear the others.
-	heard := after != before && reg.counted && m.visible != model.StatusMaintenance
+	heard := after != before && reg.counted && reg.impaired == "" && m.visible != model.StatusMaintenance && e.may(m, now)
 	fails := heard && after == failing && m.decided != model.StatusDown
-	heals := heard && before == failing && after != missing && m.decided == model.StatusDown && len(m.countedRegions()) > 1
+	heals := heard && before == failing && after != missing && m.decided == model.StatusDown && len(m.askable()) > 1
 	if (fails || heals) && m.round == 0 {
 		if fails {
 			e.askParent(ctx, m, now)
 		}
 		e.startRound(ctx, s, m, r.Region, now)
 	}
-	m.step(now, true)
+	m.step(now, true, e.may(m, now))
 	e.settle(ctx, m, now)
 }
 
-// deliver records a transition, tells the subscribers, and looks after the
-// children of a parent that is no longer down.
-func (e *Engine) deliver(ctx context.Context, t Transition) {
-	if e.deps.Record != nil {
+// deliver hands on what was decided, or learnt from others: it records own
+// transitions, tells the subscribers, and looks after the children of a parent
+// that is no longer down.
+func (e *Engine) deliver(ctx context.Context, n news) {
+	if n.region != nil {
+		if e.deps.RegionChanged != nil {
+			e.deps.RegionChanged(*n.region)
+		}
+		return
+	}
+	t := *n.transition
+	if e.deps.Record != nil && !n.adopted {
 		e.deps.Record(t)
 	}
 	e.out.tell(t)
@@ -180,7 +201,7 @@ func (e *Engine) deliver(ctx context.Context, t Transition) {
 	for _, id := range e.descendants(t.Check.ID) {
 		s := e.shard(id)
 		s.mu.Lock()
-		if m := s.byID[id]; m != nil && m.suppressed && !e.ancestorDown(id) {
+		if m := s.byID[id]; m != nil && m.suppressed && !e.ancestorDown(id) && e.may(m, time.Now()) {
 			e.startRelease(ctx, s, m)
 		}
 		s.mu.Unlock()

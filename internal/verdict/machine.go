@@ -23,16 +23,19 @@ type vote struct {
 	fail     bool
 	soft     bool
 	abstain  bool
+	returned bool // well, and the vote before it abstained
 	message  string
 	duration time.Duration
 	evidence []byte
 }
 
 type regionVotes struct {
-	name    string
-	weight  float64
-	counted bool // configured, so part of the denominator
-	votes   []vote
+	name     string
+	weight   float64
+	counted  bool      // configured, so part of the denominator
+	impaired string    // why the region as a whole does not vote now; empty when it does
+	from     time.Time // votes from before count no more; zero for none
+	votes    []vote
 }
 
 // standing is what a region says now.
@@ -64,6 +67,13 @@ type machine struct {
 	live       bool // decided here, not only restored
 	fallen     bool // was down and has not been up since, whatever unknown came between
 	graceUntil time.Time
+
+	owned    bool          // this server decides
+	last     stamp         // of the newest transition, whoever made it
+	from     time.Time     // votes from before count no more
+	asserted time.Time     // when a decision of another server was overruled last
+	alone    time.Time     // since when a minority of regions fails; zero when none does
+	patience time.Duration // how long that waits for a word about the region as a whole
 
 	fails, goods int
 	lastCount    time.Time
@@ -144,9 +154,11 @@ func (m *machine) accept(r model.Result, now time.Time) bool {
 	}
 	for i := range reg.votes {
 		if reg.votes[i].prober == r.Prober {
-			if held := &reg.votes[i]; !r.Start.After(held.start) && now.Sub(held.at) < m.ttl {
+			held := &reg.votes[i]
+			if !r.Start.After(held.start) && now.Sub(held.at) < m.ttl {
 				return false
 			}
+			v.returned = held.abstain && !v.abstain && !v.fail
 			reg.votes[i] = v
 			return true
 		}
@@ -180,7 +192,7 @@ func (m *machine) stand(r *regionVotes, now time.Time) (standing, *vote) {
 		if newest == nil {
 			newest = v
 		}
-		if v.abstain || now.Sub(v.at) >= m.ttl || n >= copies {
+		if v.abstain || !m.fresh(r, v, now) || n >= copies {
 			continue
 		}
 		n++
@@ -212,6 +224,11 @@ func (m *machine) stand(r *regionVotes, now time.Time) (standing, *vote) {
 	return good, ok
 }
 
+// fresh reports whether a vote is young enough to count.
+func (m *machine) fresh(r *regionVotes, v *vote, now time.Time) bool {
+	return now.Sub(v.at) < m.ttl && !v.at.Before(m.from) && !v.at.Before(r.from)
+}
+
 func (m *machine) tally(now time.Time) (t Tally) {
 	for i := range m.regions {
 		r := &m.regions[i]
@@ -219,6 +236,10 @@ func (m *machine) tally(now time.Time) (t Tally) {
 			continue
 		}
 		t.Total += r.weight
+		if r.impaired != "" {
+			t.Impaired += r.weight
+			continue
+		}
 		switch s, _ := m.stand(r, now); s {
 		case missing:
 			t.Missing += r.weight
@@ -231,10 +252,11 @@ func (m *machine) tally(now time.Time) (t Tally) {
 	return t
 }
 
-func (m *machine) countedRegions() (names []string) {
+// askable names the regions that can be asked: impaired ones have no answer.
+func (m *machine) askable() (names []string) {
 	for i := range m.regions {
-		if m.regions[i].counted {
-			names = append(names, m.regions[i].name)
+		if r := &m.regions[i]; r.counted && r.impaired == "" {
+			names = append(names, r.name)
 		}
 	}
 	return names
@@ -250,53 +272,83 @@ func (m *machine) spaced(now time.Time, n int) bool {
 
 // step decides again. fresh says that something new was heard, so that the
 // decision counts towards retries and recover_after.
-func (m *machine) step(now time.Time, fresh bool) {
+// judge says what the votes amount to; false when nobody who could tell votes,
+// because all regions are impaired: then the state stays as it is.
+func (m *machine) judge(now time.Time) (d model.Status, t Tally, ok bool) {
+	t = m.tally(now)
+	if t.Impaired > 0 && t.Missing <= 0 && t.voters() <= 0 {
+		return "", t, false
+	}
+	return m.policy.Decide(t), t, true
+}
+
+// step decides again. fresh says that something new was heard, so that the
+// decision counts towards retries and recover_after. Without may it counts
+// only: another server decides, and this one must know how far it was.
+func (m *machine) step(now time.Time, fresh, may bool) {
 	if m.check.Paused {
 		return
 	}
-	d := m.policy.Decide(m.tally(now))
+	d, t, ok := m.judge(now)
+	if !ok {
+		return
+	}
+	if d != model.StatusDegraded || t.Failing == 0 {
+		m.alone = time.Time{}
+	}
 	switch d {
 	case model.StatusUnknown:
-		if m.decided != d && !m.held(now) && !now.Before(m.graceUntil) {
+		if may && m.decided != d && !m.held(now) && !now.Before(m.graceUntil) {
 			m.decide(d)
 			m.fails, m.goods = 0, 0
 		}
 	case model.StatusDown:
 		m.goods = 0
 		if m.decided == d {
-			m.live = true
+			m.live = m.live || may
 			return
 		}
-		if m.held(now) && len(m.countedRegions()) == 1 || !fresh {
+		if m.held(now) && len(m.askable()) == 1 {
 			return
 		}
-		if m.spaced(now, m.fails) {
+		if fresh && m.spaced(now, m.fails) {
 			m.fails++
 			m.lastCount = now
 		}
-		if m.fails > m.check.Retries {
+		if may && m.fails > m.check.Retries {
 			m.decide(d)
 			m.fails = 0
 		}
 	default:
 		m.fails = 0
 		if m.fallen {
-			if !fresh {
-				return
-			}
-			if m.spaced(now, m.goods) {
+			if fresh && m.spaced(now, m.goods) {
 				m.goods++
 				m.lastCount = now
 			}
 			if m.goods < max(m.check.RecoverAfter, 1) {
 				return
 			}
-		} else if m.held(now) && m.decided != d {
+		} else if m.decided != d && (m.held(now) || m.tooSoon(d, t, now)) {
 			return
 		}
-		m.decide(d)
-		m.goods = 0
+		if may {
+			m.decide(d)
+			m.goods = 0
+		}
 	}
+}
+
+// tooSoon reports whether a failing minority has to wait: it may be the region
+// that fails and not the target.
+func (m *machine) tooSoon(d model.Status, t Tally, now time.Time) bool {
+	if d != model.StatusDegraded || t.Failing == 0 || m.patience == 0 {
+		return false
+	}
+	if m.alone.IsZero() {
+		m.alone = now
+	}
+	return now.Sub(m.alone) < m.patience
 }
 
 func (m *machine) decide(s model.Status) {
@@ -335,14 +387,26 @@ func (m *machine) settle(now time.Time, ancestorDown bool) (Transition, bool) {
 		m.graceUntil = now.Add(m.ttl)
 		to = m.decided
 	}
-	m.visible, m.since = to, now
+	m.visible = to
 	m.code = "check." + string(to)
 	m.message = m.describe(now)
-	return m.transition(now, from, ancestorDown), true
+	t := m.transition(now, from, ancestorDown)
+	m.since = t.At
+	return t, true
 }
 
+// transition tells of the visible state. Its time lies after the one before,
+// even if that was made by a server whose clock is ahead: the others go by it.
 func (m *machine) transition(now time.Time, from model.Status, ancestorDown bool) Transition {
-	t := Transition{Check: m.check, From: from, To: m.visible, At: now, Message: m.message, Code: m.code, Regions: m.regionStates(now), Decided: m.decided}
+	at := now
+	if first := m.last.at.Add(time.Millisecond); at.Before(first) {
+		at = first
+	}
+	t := Transition{
+		ID: model.NewID(at), Check: m.check, From: from, To: m.visible, At: at, Message: m.message, Code: m.code,
+		Regions: m.regionStates(now), Decided: m.decided,
+	}
+	m.last = t.stamp()
 	decision := slices.Contains(decisions, m.visible)
 	t.Suppressed = ancestorDown && decision && m.visible != model.StatusUp
 	m.suppressed = t.Suppressed
@@ -366,22 +430,18 @@ func (m *machine) restore(t Transition, now time.Time) {
 	if m.live || m.visible != model.StatusPending {
 		return
 	}
-	m.visible, m.since, m.message, m.code = t.To, t.At, t.Message, t.Code
-	m.suppressed = t.Suppressed
-	m.decided = t.Decided
-	if !slices.Contains(decisions, m.decided) {
-		m.decided = model.StatusPending
-		if slices.Contains(decisions, t.To) {
-			m.decided = t.To
-		}
-	}
-	m.told = t.Told
-	if !slices.Contains(decisions, m.told) {
-		m.told = model.StatusUp
-		if slices.Contains(decisions, t.To) && !t.Suppressed {
-			m.told = t.To
-		}
-	}
-	m.fallen = m.decided == model.StatusDown || m.decided == model.StatusUnknown && m.told == model.StatusDown
+	m.adopt(t)
 	m.graceUntil = now.Add(m.ttl)
+}
+
+// adopt takes over what another server decided.
+func (m *machine) adopt(t Transition) {
+	if m.visible == model.StatusPaused && t.To != model.StatusPaused {
+		m.from = t.At // what was seen before the pause says nothing about now
+	}
+	m.visible, m.since, m.message, m.code = t.To, t.At, t.Message, t.Code
+	m.suppressed, m.last, m.live = t.Suppressed, t.stamp(), false
+	m.fails, m.goods, m.alone = 0, 0, time.Time{}
+	m.decided, m.told = t.decided(), t.told()
+	m.fallen = m.decided == model.StatusDown || m.decided == model.StatusUnknown && m.told == model.StatusDown
 }

@@ -25,60 +25,91 @@ func (m *machine) describe(now time.Time) string {
 		}
 		return "maintenance"
 	}
-	var bad, softs, silent []string
-	n := 0
-	first := ""
+	v := m.listen(now)
+	text := v.sentence(m.visible)
+	if len(v.impaired) > 0 {
+		text += fmt.Sprintf("; %s %s impaired and %s not vote", strings.Join(v.impaired, ", "), plural(len(v.impaired), "is", "are"), plural(len(v.impaired), "does", "do"))
+	}
+	return text
+}
+
+// voices is what the configured regions say, each by its name.
+type voices struct {
+	n                           int // regions
+	good                        int
+	first                       string // what the first good one found
+	bad, soft, silent, impaired []string
+	below                       bool // with the impaired regions the failing ones could be enough
+}
+
+func (m *machine) listen(now time.Time) (v voices) {
 	for i := range m.regions {
 		r := &m.regions[i]
 		if !r.counted {
 			continue
 		}
-		n++
-		s, v := m.stand(r, now)
+		v.n++
+		if r.impaired != "" {
+			v.impaired = append(v.impaired, r.name)
+			continue
+		}
+		s, x := m.stand(r, now)
 		switch s {
 		case failing:
-			bad = append(bad, r.name+": "+m.reason(v))
+			v.bad = append(v.bad, r.name+": "+m.reason(x))
 		case soft:
-			softs = append(softs, r.name+": "+m.reason(v))
+			v.soft = append(v.soft, r.name+": "+m.reason(x))
 		case missing:
-			silent = append(silent, r.name)
+			v.silent = append(v.silent, r.name)
 		case good:
-			if first == "" {
-				first = v.message
+			if v.good++; v.first == "" {
+				v.first = x.message
 			}
 		}
 	}
-	switch m.visible {
-	case model.StatusDown:
-		if n == 1 && len(bad) == 1 {
-			return bad[0] + " (nobody else could confirm)"
+	t := m.tally(now)
+	v.below = t.Impaired > 0 && m.policy.reached(t.Failing+t.Impaired, t.Total)
+	return v
+}
+
+func (v *voices) sentence(s model.Status) string {
+	failing := fmt.Sprintf("%d of %d regions %s (%s)", len(v.bad), v.n, plural(len(v.bad), "fails", "fail"), strings.Join(v.bad, "; "))
+	voted := len(v.bad) + len(v.soft) + v.good
+	switch {
+	case voted+len(v.silent) == 0 && v.n > 0:
+		return "no region can tell, the state is the last one known"
+	case s == model.StatusDown && v.n == 1 && len(v.bad) == 1:
+		return v.bad[0] + " (nobody else could confirm)"
+	case s == model.StatusDown && len(v.bad) == 0 && voted > 0:
+		return v.again()
+	case s == model.StatusDown:
+		return failing
+	case s == model.StatusDegraded && len(v.bad) > 0 && v.below:
+		return failing + ", which is below the quorum"
+	case s == model.StatusDegraded && len(v.bad) > 0:
+		return failing
+	case s == model.StatusDegraded:
+		return "works with faults (" + strings.Join(v.soft, "; ") + ")"
+	case s == model.StatusUnknown && v.n == 0:
+		return "no region is configured to run this check"
+	case s == model.StatusUnknown && len(v.silent) == 0:
+		return v.again()
+	case s == model.StatusUnknown:
+		text := fmt.Sprintf("%d of %d regions %s silent (%s)", len(v.silent), v.n, plural(len(v.silent), "is", "are"), strings.Join(v.silent, ", "))
+		if len(v.bad) > 0 {
+			text += ", " + strings.Join(v.bad, "; ")
 		}
-		return fmt.Sprintf("%d of %d regions %s (%s)", len(bad), n, plural(len(bad), "fails", "fail"), strings.Join(bad, "; "))
-	case model.StatusDegraded:
-		if len(bad) > 0 {
-			return fmt.Sprintf("%d of %d regions %s (%s)", len(bad), n, plural(len(bad), "fails", "fail"), strings.Join(bad, "; "))
-		}
-		return "works with faults (" + strings.Join(softs, "; ") + ")"
-	case model.StatusUnknown:
-		if n == 0 {
-			return "no region is configured to run this check"
-		}
-		if len(silent) == 0 {
-			return fmt.Sprintf("%d of %d regions succeed again, which has to last before it counts", n-len(bad), n)
-		}
-		s := fmt.Sprintf("%d of %d regions %s silent (%s)", len(silent), n, plural(len(silent), "is", "are"), strings.Join(silent, ", "))
-		if len(bad) > 0 {
-			s += ", " + strings.Join(bad, "; ")
-		}
-		return s
+		return text
+	case v.n == 1 && v.first != "":
+		return cut(v.first)
+	case len(v.silent) > 0:
+		return fmt.Sprintf("%d of %d regions succeed (%s silent)", v.good+len(v.soft), v.n, strings.Join(v.silent, ", "))
 	}
-	if n == 1 && first != "" {
-		return cut(first)
-	}
-	if len(silent) > 0 {
-		return fmt.Sprintf("%d of %d regions succeed (%s silent)", n-len(silent)-len(bad), n, strings.Join(silent, ", "))
-	}
-	return fmt.Sprintf("%d of %d regions succeed", n-len(bad), n)
+	return fmt.Sprintf("%d of %d regions succeed", v.good+len(v.soft), v.n)
+}
+
+func (v *voices) again() string {
+	return fmt.Sprintf("%d of %d regions succeed again, which has to last before it counts", v.good+len(v.soft), v.n)
 }
 
 func (m *machine) reason(v *vote) string {
@@ -117,6 +148,14 @@ func (m *machine) regionStates(now time.Time) map[string]model.RegionState {
 		if v != nil {
 			rs.At, rs.Message, rs.Duration, rs.Prober = v.at.UTC(), v.message, v.duration.Seconds(), v.prober
 		}
+		if r.impaired != "" {
+			rs.Message = "does not vote, the region is impaired: " + r.impaired
+			if v != nil {
+				rs.Message += "; its last word: " + v.message
+			}
+			out[r.name] = rs
+			continue
+		}
 		switch s {
 		case failing:
 			rs.Status = model.StatusDown
@@ -139,10 +178,14 @@ func (m *machine) regionStates(now time.Time) map[string]model.RegionState {
 	return out
 }
 
-// state is what the pages show. The message follows the votes while the state stays.
+// state is what the pages show. The message follows the votes while the state
+// stays and they agree with it: what another server decided may rest on votes
+// that have not arrived here.
 func (m *machine) state(now time.Time) model.CheckState {
 	s := model.CheckState{Status: m.visible, Since: m.since.UTC(), Message: m.message, Code: m.code, Regions: m.regionStates(now)}
 	if m.live {
+		s.Message = m.describe(now)
+	} else if d, _, ok := m.judge(now); ok && d == m.visible {
 		s.Message = m.describe(now)
 	}
 	return s

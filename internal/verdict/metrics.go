@@ -9,8 +9,8 @@ import (
 )
 
 type metrics struct {
-	results, dropped, stale, rounds, unasked prometheus.Counter
-	transitions                              *prometheus.CounterVec
+	results, dropped, stale, rounds, unasked, adopted prometheus.Counter
+	transitions                                       *prometheus.CounterVec
 
 	reg prometheus.Registerer
 	all []prometheus.Collector
@@ -30,15 +30,25 @@ func newMetrics(reg prometheus.Registerer, e *Engine) (*metrics, error) {
 		stale:   counter("stale_results_total", "Results older than the vote held, or too old to vote."),
 		rounds:  counter("confirmations_total", "Times that other regions were asked to probe at once."),
 		unasked: counter("unanswered_confirmations_total", "Regions that were asked and gave no result."),
+		adopted: counter("adopted_transitions_total", "Transitions that other servers decided."),
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "panoptes_verdict_transitions_total", Help: "Changes of state, by the new one."}, []string{"to"}),
 	}
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "panoptes_verdict_waiting_transitions", Help: "Transitions that wait to be recorded."},
 		func() float64 { return float64(e.out.waiting()) })
+	impaired := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "panoptes_verdict_impaired_regions", Help: "Regions that do not vote, as this server sees it."},
+		func() (n float64) {
+			for _, r := range e.Regions() {
+				if r.Impaired {
+					n++
+				}
+			}
+			return n
+		})
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.results, m.dropped, m.stale, m.rounds, m.unasked, m.transitions, waiting} {
+	for _, c := range []prometheus.Collector{m.results, m.dropped, m.stale, m.rounds, m.unasked, m.adopted, m.transitions, waiting, impaired} {
 		if err := reg.Register(c); err != nil {
 			m.unregister()
 			return nil, err

@@ -2,12 +2,19 @@ package verdict
 
 import "sync"
 
-// outbox hands transitions on in order, without making the deciders wait. It is
+// news is a transition, or one of a region.
+type news struct {
+	transition *Transition
+	adopted    bool // decided, and recorded, by another server
+	region     *RegionTransition
+}
+
+// outbox hands news on in order, without making the deciders wait. It is
 // not bounded: a transition must not be lost, and there are few.
 type outbox struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
-	queue  []Transition
+	queue  []news
 	closed bool
 
 	subMu sync.Mutex
@@ -21,9 +28,9 @@ func newOutbox() *outbox {
 	return o
 }
 
-func (o *outbox) put(t Transition) {
+func (o *outbox) put(n news) {
 	o.mu.Lock()
-	o.queue = append(o.queue, t)
+	o.queue = append(o.queue, n)
 	o.mu.Unlock()
 	o.cond.Signal()
 }
@@ -35,7 +42,7 @@ func (o *outbox) waiting() int {
 }
 
 // run hands on until the outbox is closed and empty.
-func (o *outbox) run(fn func(Transition)) {
+func (o *outbox) run(fn func(news)) {
 	for {
 		o.mu.Lock()
 		for len(o.queue) == 0 && !o.closed {
@@ -47,8 +54,8 @@ func (o *outbox) run(fn func(Transition)) {
 		if len(queue) == 0 {
 			return
 		}
-		for _, t := range queue {
-			fn(t)
+		for _, n := range queue {
+			fn(n)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 // inquiryPause bounds what many children that fail one after another may cost.
 const inquiryPause = time.Second
 
-// askParent asks about the parent of a failing check, if this server decides on
-// it and does not know it as down. The caller holds the lock of m's shard.
+// askParent asks about the parent of a failing check, unless it is known to be
+// down. Another server may decide on the parent: it hears the answers. The caller holds the lock of m's shard.
 func (e *Engine) askParent(ctx context.Context, m *machine, now time.Time) {
 	id := m.check.ID
 	e.statusMu.Lock()
@@ -68,14 +68,42 @@ func (e *Engine) inquire(ctx context.Context, id string) {
 	s.mu.Unlock()
 	select {
 	case <-ended:
+		e.awaitOwner(ctx, s, id)
 	case <-ctx.Done():
+	}
+}
+
+// awaitOwner waits for the decision of the server that owns a check when the
+// votes say that it is down: it has heard the same answers.
+func (e *Engine) awaitOwner(ctx context.Context, s *shard, id string) {
+	ctx, cancel := context.WithTimeout(ctx, roundSlack)
+	defer cancel()
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for {
+		s.mu.Lock()
+		m := s.byID[id]
+		wait := m != nil && !m.owned && m.decided != model.StatusDown && m.visible != model.StatusMaintenance
+		if wait {
+			d, _, ok := m.judge(time.Now())
+			wait = ok && d == model.StatusDown
+		}
+		s.mu.Unlock()
+		if !wait {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
 	}
 }
 
 // startInquiry asks all regions about a check, and where there is only one,
 // twice more when it fails. The caller holds the shard's lock.
 func (e *Engine) startInquiry(ctx context.Context, s *shard, m *machine) {
-	regions := m.countedRegions()
+	regions := m.askable()
 	timeout := m.check.Timeout.D()
 	limit := timeout + roundSlack
 	if len(regions) == 1 {

@@ -128,7 +128,19 @@ type Tally struct {
 	Total   float64 // all configured regions, whether they answer or not
 	Failing float64
 	Missing float64
-	Soft    bool // a region that does not fail reports a degraded result
+	// Impaired is the weight of regions that are impaired as a whole. It stays
+	// part of Total, so that the others do not gain weight; but that they do not
+	// vote makes no check unknown.
+	Impaired float64
+	Soft     bool // a region that does not fail reports a degraded result
+}
+
+// voters is the weight of the regions that vote.
+func (t Tally) voters() float64 {
+	if v := t.Total - t.Missing - t.Impaired; v > 1e-9 {
+		return v
+	}
+	return 0
 }
 
 // reached reports whether that much failing weight makes the check down. What
@@ -165,7 +177,7 @@ func (p Policy) Decide(t Tally) model.Status {
 		return model.StatusUnknown
 	case p.reached(t.Failing, t.Total):
 		return model.StatusDown
-	case t.Missing > 0 && p.reached(t.Failing+t.Missing, t.Total):
+	case t.Missing > 0 && (p.reached(t.Failing+t.Missing, t.Total) || t.voters() == 0):
 		return model.StatusUnknown
 	case t.Failing > 0 || t.Soft:
 		return model.StatusDegraded

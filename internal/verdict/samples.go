@@ -14,13 +14,16 @@ import (
 // StatusMetric is the series of states; its values are model.Status codes.
 const StatusMetric = "panoptes_check_status"
 
-// Collect returns one sample per check: panoptes_check_status with the label
+// Collect returns one sample per check that this server decides on: panoptes_check_status with the label
 // check (the name) and the record's own.
 func (e *Engine) Collect(now time.Time) model.Batch {
 	var out model.Batch
 	for _, s := range e.shards {
 		s.mu.Lock()
 		for _, m := range s.byID {
+			if !m.owned {
+				continue
+			}
 			out = append(out, model.Sample{Labels: m.series, T: now.UnixMilli(), V: float64(m.visible.Code())})
 		}
 		s.mu.Unlock()

@@ -3,6 +3,7 @@ package verdict
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 // Transition is a change of a check's state. When a child that was silenced by
 // its parent has to be told of after all, From equals To.
 type Transition struct {
+	ID       string // of its event; with At it orders the transitions of a check
 	Check    model.Check
 	From, To model.Status
 	At       time.Time
@@ -28,6 +30,59 @@ type Transition struct {
 	// Decided is the state below maintenance or pause, Told the one people were
 	// last told of; the next owner continues with both.
 	Decided, Told model.Status
+}
+
+// stamp orders transitions: by time, to the millisecond that all stores keep,
+// and by id where that is the same.
+type stamp struct {
+	at time.Time
+	id string
+}
+
+func (t *Transition) stamp() stamp { return stamp{t.At, t.ID} }
+
+func (s stamp) before(o stamp) bool {
+	if a, b := s.at.UnixMilli(), o.at.UnixMilli(); a != b {
+		return a < b
+	}
+	return s.id < o.id
+}
+
+// decided is the state below maintenance or pause. Old events do not name it.
+func (t *Transition) decided() model.Status {
+	switch {
+	case slices.Contains(decisions, t.Decided):
+		return t.Decided
+	case slices.Contains(decisions, t.To):
+		return t.To
+	}
+	return model.StatusPending
+}
+
+// told is what people were told last.
+func (t *Transition) told() model.Status {
+	switch {
+	case slices.Contains(decisions, t.Told):
+		return t.Told
+	case slices.Contains(decisions, t.To) && !t.Suppressed:
+		return t.To
+	}
+	return model.StatusUp
+}
+
+// newestVote is when the youngest vote of the transition was made; without
+// votes, when it was decided.
+func (t *Transition) newestVote() time.Time {
+	var newest time.Time
+	for _, r := range t.Regions {
+		if r.Status != model.StatusUnknown && r.At.After(newest) {
+			newest = r.At
+		}
+	}
+	if newest.IsZero() {
+		return t.At
+	}
+	return newest
 }
 
 // EventData is the Data of a state event.
@@ -65,8 +120,12 @@ func Event(t Transition, check model.Check) (model.Event, error) {
 	case model.StatusDegraded, model.StatusUnknown:
 		severity = "warning"
 	}
+	id := t.ID
+	if id == "" {
+		id = model.NewID(t.At)
+	}
 	return model.Event{
-		ID: model.NewID(t.At), Time: t.At.UTC(), Kind: model.EventState, Subject: subjectPrefix + check.ID, Name: check.Name,
+		ID: id, Time: t.At.UTC(), Kind: model.EventState, Subject: subjectPrefix + check.ID, Name: check.Name,
 		Severity: severity, Actor: "system", Message: t.Message, Code: t.Code, Labels: check.Labels, Data: data,
 	}, nil
 }
@@ -85,7 +144,7 @@ func FromEvent(e model.Event) (Transition, error) {
 		return Transition{}, fmt.Errorf("read state event %s: %q is no state", e.ID, d.To)
 	}
 	return Transition{
-		Check: model.Check{ID: id, Name: e.Name, Labels: e.Labels}, From: d.From, To: d.To, At: e.Time, Message: e.Message, Code: e.Code,
+		ID: e.ID, Check: model.Check{ID: id, Name: e.Name, Labels: e.Labels}, From: d.From, To: d.To, At: e.Time, Message: e.Message, Code: e.Code,
 		Regions: d.Regions, Evidence: d.Evidence, Notify: d.Notify, Suppressed: d.Suppressed, Decided: d.Decided, Told: d.Told,
 	}, nil
 }

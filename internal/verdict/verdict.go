@@ -22,6 +22,8 @@ import (
 // Config says who decides and how often it reports.
 type Config struct {
 	Node        string        // id of this server, for logs
+	Region      string        // of this server; its workers show whether the server is cut off
+	RegionAfter time.Duration // how long a region is impaired before people are told; default 20s
 	SampleEvery time.Duration // between two rounds of panoptes_check_status; default 15s
 	QueueSize   int           // results that may wait, in all; default 65536
 }
@@ -32,22 +34,40 @@ type Prober interface {
 	ProbeNow(ctx context.Context, checkID, region string) (model.Result, error)
 }
 
-// Deps are what the engine uses. Only Regions is needed.
+// Deps are what the engine uses. Only Regions is needed. The functions must be
+// quick, may be called by several goroutines, and must not call the engine.
 type Deps struct {
 	Prober Prober
 	// Regions names all configured regions, what "*" stands for. A region stays
 	// in it when its workers are gone: silence must not shrink the quorum.
 	Regions func() []string
-	// Record keeps a transition. Calls come one after another, in the order of
-	// each check's transitions, and may take their time.
+	// Record keeps a transition that was decided here. Calls come one after
+	// another, in the order of each check's transitions, and may take their time.
 	Record func(Transition)
 	// Samples takes the state of all checks every SampleEvery; nil for none.
-	Samples    func(model.Batch)
+	Samples func(model.Batch)
+
+	// Owns tells whether this server decides on a check, or on a region when
+	// the key is "region/<name>"; nil means that it decides on all.
+	Owns func(key string) bool
+	// Share takes each result that this engine asked for, so that the other
+	// servers hear it too; nil when there are none. It must not block.
+	Share func(model.Result)
+	// Workers counts the live workers of each region; nil when nobody knows.
+	Workers func() map[string]int
+	// Isolated reports that this server sees no other one, though there are
+	// some on record; nil for one server.
+	Isolated func() bool
+	// RegionChanged takes what this server decides about regions, one after
+	// another; it may take its time.
+	RegionChanged func(RegionTransition)
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Engine holds the state machines of the checks that this server owns.
+// Engine holds the state machines of all checks. It decides on those that this
+// server owns and follows the decisions of others on the rest.
 type Engine struct {
 	cfg     Config
 	deps    Deps
@@ -57,11 +77,17 @@ type Engine struct {
 	shards  []*shard
 	out     *outbox
 	slots   chan struct{} // bounds the probes asked for at once
+	owners  chan struct{} // Owns may answer otherwise now
+	quiet   silence
 
-	mu       sync.Mutex // guards Update, Restore and what follows
+	mu       sync.Mutex // guards Update, Restore, Adopt and what follows
 	windows  []*window
 	regions  []string
-	restored map[string]Transition
+	restored map[string]early
+
+	// placeMu guards places. A shard's lock may be held when it is taken.
+	placeMu sync.RWMutex
+	places  map[string]*place
 
 	// status is a leaf: a shard's lock may be held when it is taken.
 	statusMu sync.RWMutex
@@ -95,13 +121,16 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if cfg.SampleEvery == 0 {
 		cfg.SampleEvery = 15 * time.Second
 	}
+	if cfg.RegionAfter == 0 {
+		cfg.RegionAfter = 20 * time.Second
+	}
 	if cfg.QueueSize == 0 {
 		cfg.QueueSize = 1 << 16
 	}
 	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Logger, seed: maphash.MakeSeed(),
 		out: newOutbox(), slots: make(chan struct{}, maxProbesAtOnce),
-		restored: map[string]Transition{}, status: map[string]model.Status{}, open: map[string]int{},
+		owners: make(chan struct{}, 1), restored: map[string]early{}, places: map[string]*place{}, status: map[string]model.Status{}, open: map[string]int{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -132,9 +161,8 @@ func (e *Engine) Observe(r model.Result) {
 	}
 }
 
-// Update replaces the checks this server decides on and the maintenances. A
-// check that leaves the list is forgotten without a word: another server owns
-// it, or it was deleted. A record with a bad policy is decided by majority, a
+// Update replaces the checks and the maintenances. Every server is given all
+// checks. One that leaves the list is forgotten without a word. A record with a bad policy is decided by majority, a
 // bad maintenance is left out; both are logged, since they should not have
 // passed validation.
 func (e *Engine) Update(checks []model.Check, maintenances []model.Maintenance) {
@@ -171,17 +199,19 @@ func (e *Engine) Update(checks []model.Check, maintenances []model.Maintenance) 
 		m := s.byID[c.ID]
 		if m == nil {
 			m = newMachine(now)
+			m.owned = e.owns(c.ID)
 			s.byID[c.ID] = m
 		}
 		m.configure(c, p, expand(c.Regions, e.regions), now)
 		m.windows = windows
-		if t, ok := e.restored[c.ID]; ok {
-			m.restore(t, now)
+		if x, ok := e.restored[c.ID]; ok {
+			m.restore(x.t, now)
 			delete(e.restored, c.ID)
 		}
 		e.setStatus(c.ID, m.visible)
 		s.mu.Unlock()
 	}
+	e.forgetEarly(now)
 	for _, s := range e.shards {
 		s.mu.Lock()
 		for id := range s.byID {
@@ -232,13 +262,14 @@ func (e *Engine) Restore(events map[string]model.Event) {
 			m.restore(t, now)
 			e.setStatus(t.Check.ID, m.visible)
 		} else {
-			e.restored[t.Check.ID] = t
+			e.restored[t.Check.ID] = early{t, now}
 		}
 		s.mu.Unlock()
 	}
 }
 
-// State returns the state of one check; false when this server does not own it.
+// State returns the state of one check, whoever decides on it; false when there
+// is no such check.
 func (e *Engine) State(id string) (model.CheckState, bool) {
 	s := e.shard(id)
 	s.mu.Lock()
@@ -264,6 +295,6 @@ func (e *Engine) States() map[string]model.CheckState {
 	return out
 }
 
-// Subscribe has fn called with every transition after Record. fn must not
-// block. The returned function ends the subscription.
+// Subscribe has fn called with every transition, after Record or after Adopt. fn
+// must not block. The returned function ends the subscription.
 func (e *Engine) Subscribe(fn func(Transition)) (cancel func()) { return e.out.subscribe(fn) }
