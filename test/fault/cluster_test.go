@@ -1,0 +1,377 @@
+//go:build fault && linux
+
+package fault
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"panoptes/test/harness"
+)
+
+// setup says what a row needs.
+type setup struct {
+	regions []string // one server each, in this order
+	disk    string   // size of each server's disk; default 2G
+	env     []string // more settings of every server
+	checks  int      // HTTP checks against targets of their own
+	every   string   // interval of the checks; default 1s
+	policy  string   // of the checks; default majority
+}
+
+var three = []string{"eu", "us", "ap"}
+
+// cluster is a set of servers, each on a machine and a disk of its own.
+type cluster struct {
+	t     *testing.T
+	row   string
+	bin   string
+	dir   string
+	set   setup
+	seed  int64
+	rand  *rand.Rand
+	net   *harness.Network
+	world *world
+	flags string // help of the server command
+	mu    sync.Mutex
+	nodes []*node // guarded by mu for writers; the row itself changes it
+	began time.Time
+}
+
+// node is a server's machine.
+type node struct {
+	c            *cluster
+	name, region string
+	ip           string
+	host         *harness.Host
+	disk         *harness.Disk
+	log          string
+	args         []string
+	proc         *process
+	*client
+}
+
+// newCluster starts the servers and waits until they see each other.
+func newCluster(t *testing.T, set setup) *cluster {
+	t.Helper()
+	c := &cluster{t: t, row: strings.TrimPrefix(t.Name(), "Test"), bin: harness.Binary(t), set: set, seed: options.seed, began: time.Now()}
+	c.rand = rand.New(rand.NewPCG(uint64(c.seed), 0))
+	c.dir = scratch(t, c.row)
+	t.Logf("%s: seed %d, regions %v, directory %s", c.row, c.seed, set.regions, c.dir)
+	if c.set.disk == "" {
+		c.set.disk = "2G"
+	}
+	help, err := exec.Command(c.bin, "server", "--help").CombinedOutput()
+	require.NoError(t, err, "%s", help)
+	c.flags = string(help)
+	if len(set.regions) > 1 && !strings.Contains(c.flags, "--join") {
+		t.Skip("skipped: this program has no cluster")
+	}
+	c.net = harness.NewNetwork(t)
+	c.world = newWorld(t, c.dir)
+	for i, region := range set.regions {
+		c.add(fmt.Sprintf("n%d", i+1), region)
+	}
+	c.waitWhole(60 * time.Second)
+	return c
+}
+
+// scratch makes a directory that outlives the test when it fails. Of those only
+// the newest few are kept.
+func scratch(t *testing.T, row string) string {
+	base := os.Getenv("PANOPTES_FAULT_DIR")
+	if base == "" {
+		base = filepath.Join(os.TempDir(), "panoptes-fault")
+	}
+	require.NoError(t, os.MkdirAll(base, 0o755))
+	old, err := filepath.Glob(filepath.Join(base, "2*"))
+	require.NoError(t, err)
+	slices.Sort(old)
+	for len(old) > 4 {
+		require.NoError(t, os.RemoveAll(old[0]))
+		old = old[1:]
+	}
+	dir := filepath.Join(base, time.Now().Format("20060102-150405")+"-"+row)
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	t.Cleanup(func() {
+		if t.Failed() || options.keep {
+			t.Logf("disks (mount -o loop FILE.img DIR) and logs are kept in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Logf("remove %s: %s", dir, err)
+		}
+	})
+	return dir
+}
+
+// add starts one more server on a new machine and waits until it is ready.
+func (c *cluster) add(name, region string) *node {
+	c.t.Helper()
+	host := c.net.Host(name)
+	n := &node{c: c, name: name, region: region, host: host, ip: host.IP,
+		log:    filepath.Join(c.dir, fmt.Sprintf("%s-%s.log", name, host.IP)),
+		disk:   harness.NewDisk(c.t, c.dir, fmt.Sprintf("disk-%s-%s", name, host.IP), c.set.disk),
+		client: newClient("http://"+host.IP+":9700", 20*time.Second)}
+	n.args = []string{"server", "--node", name, "--region", region, "--data-dir", filepath.Join(n.disk.Dir, "data")}
+	if strings.Contains(c.flags, "--bind") {
+		n.args = append(n.args, "--bind", n.ip)
+	} else {
+		n.args = append(n.args, "--listen", n.ip+":9700")
+	}
+	if peer := c.someone(); peer != nil {
+		var token struct{ Token string }
+		require.NoError(c.t, peer.call(http.MethodPost, "/v1/tokens", map[string]any{"role": "server", "uses": 1, "ttl": "1h"}, &token))
+		n.args = append(n.args, "--join", peer.ip+":9701", "--token", token.Token)
+	}
+	c.t.Cleanup(func() {
+		if n.proc != nil {
+			n.proc.end(c.t, syscall.SIGKILL)
+		}
+		if c.t.Failed() {
+			c.t.Logf("end of the log of %s (%s):\n%s", name, n.log, tail(n.log, 40))
+		}
+	})
+	n.start()
+	n.waitReady(60 * time.Second)
+	c.mu.Lock()
+	c.nodes = append(c.nodes, n)
+	c.mu.Unlock()
+	return n
+}
+
+// members are the servers that clients know.
+func (c *cluster) members() []*node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.nodes)
+}
+
+// forget takes a machine out of the cluster's list.
+func (c *cluster) forget(n *node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = slices.DeleteFunc(c.nodes, func(m *node) bool { return m == n })
+}
+
+// someone is a server that runs.
+func (c *cluster) someone() *node {
+	for _, n := range c.nodes {
+		if n.up() {
+			return n
+		}
+	}
+	return nil
+}
+
+// start runs the server; it does not wait.
+func (n *node) start() {
+	n.c.t.Helper()
+	env := append(os.Environ(),
+		"PANOPTES_API_KEY="+harness.APIKey, "PANOPTES_ADMIN_PASSWORD="+harness.Password,
+		"PANOPTES_STORAGE_MIN_FREE=16MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB", "PANOPTES_INGEST_SERIES_PER_SOURCE=1000000")
+	p, err := start(n.host, n.log, n.c.bin, append(env, n.c.set.env...), n.args...)
+	require.NoError(n.c.t, err)
+	n.proc = p
+	go func() {
+		<-p.done
+		if !p.wanted.Load() {
+			n.c.t.Errorf("%s ended by itself:\n%s", n.name, tail(n.log, 30))
+		}
+	}()
+}
+
+// up reports whether the process runs (it may be paused or cut off).
+func (n *node) up() bool { return n.proc != nil && n.proc.running() && !n.proc.wanted.Load() }
+
+func (n *node) waitReady(limit time.Duration) {
+	n.c.t.Helper()
+	n.c.wait(limit, n.name+" is not ready", func() error {
+		if !n.proc.running() {
+			return fmt.Errorf("the process ended: %s", tail(n.log, 30))
+		}
+		return n.call(http.MethodGet, "/-/ready", nil, nil)
+	})
+}
+
+// kill ends the process at once. The file system keeps what was written.
+func (n *node) kill() {
+	n.c.t.Helper()
+	n.c.note("kill -9 %s", n.name)
+	n.proc.end(n.c.t, syscall.SIGKILL)
+}
+
+// stop ends the process in good order.
+func (n *node) stop() {
+	n.c.t.Helper()
+	n.c.note("stop %s", n.name)
+	n.proc.end(n.c.t, syscall.SIGTERM)
+}
+
+// restart starts a server that was ended and waits until it is ready.
+func (n *node) restart() {
+	n.c.t.Helper()
+	n.c.note("start %s", n.name)
+	n.start()
+	n.waitReady(60 * time.Second)
+}
+
+// cutPower stops the disks of all given machines, then their processes, and
+// makes the disks usable again.
+func (c *cluster) cutPower(nodes ...*node) {
+	c.t.Helper()
+	for _, n := range nodes {
+		c.note("power cut of %s", n.name)
+		n.disk.Cut()
+	}
+	for _, n := range nodes {
+		n.proc.wanted.Store(true)
+		// It may have ended on the first error of its disk.
+		_ = n.proc.cmd.Process.Signal(syscall.SIGKILL)
+	}
+	for _, n := range nodes {
+		n.proc.end(c.t, syscall.SIGKILL)
+		n.disk.Remount()
+	}
+}
+
+// addresses of machines, for cuts.
+func addresses(nodes ...*node) []string {
+	out := make([]string, 0, len(nodes))
+	for _, n := range nodes {
+		out = append(out, n.ip)
+	}
+	return out
+}
+
+// note writes a line with the time since the start into the test's log.
+func (c *cluster) note(format string, args ...any) {
+	c.t.Helper()
+	c.t.Logf("%7.2fs  %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// wait asks until the answer is nil or the limit is over.
+func (c *cluster) wait(limit time.Duration, what string, ask func() error) time.Duration {
+	c.t.Helper()
+	begin := time.Now()
+	for {
+		err := ask()
+		if err == nil {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			require.FailNow(c.t, what, "after %s: %s", limit, err)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// hold lets a fault last.
+func (c *cluster) hold(d time.Duration) { <-time.After(d) }
+
+// nodeView is what GET /v1/nodes tells of a server.
+type nodeView struct {
+	ID, Name, Region, State, Control string
+	Revoked, Behind                  bool
+	Copy                             struct{ Copying bool }
+	Relay                            []struct {
+		To      string
+		Bytes   int64
+		Dropped bool
+		Error   string
+	}
+	Views map[string]string
+}
+
+func (n *node) view() ([]nodeView, error) {
+	var list struct{ Items []nodeView }
+	err := n.get("/v1/nodes", &list)
+	return slices.DeleteFunc(list.Items, func(v nodeView) bool { return v.Revoked }), err
+}
+
+// clusterView is what GET /v1/cluster tells.
+type clusterView struct {
+	Leader, Reason  string
+	Writable, Split bool
+	Voters, Quorum  int
+}
+
+func (c *cluster) leader() *node {
+	c.t.Helper()
+	var found *node
+	c.wait(15*time.Second, "no leader", func() error {
+		for _, n := range c.nodes {
+			var v clusterView
+			if !n.up() || n.get("/v1/cluster", &v) != nil {
+				continue
+			}
+			for _, m := range c.nodes {
+				if m.up() && m.name == v.Leader {
+					found = m
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("nobody names one that runs")
+	})
+	return found
+}
+
+// whole reports what is missing until every server that runs sees all others
+// alive and the odd number of them votes.
+func (c *cluster) whole() error {
+	live := 0
+	for _, n := range c.nodes {
+		if n.up() {
+			live++
+		}
+	}
+	if live == 1 && !strings.Contains(c.flags, "--join") {
+		return c.someone().call(http.MethodGet, "/-/ready", nil, nil)
+	}
+	voters := min(live-(1-live%2), 5)
+	for _, n := range c.nodes {
+		if !n.up() {
+			continue
+		}
+		if err := n.call(http.MethodGet, "/-/ready", nil, nil); err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+		list, err := n.view()
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+		alive, votes := 0, 0
+		for _, v := range list {
+			if v.State == "alive" {
+				alive++
+			}
+			if v.Control == "leader" || v.Control == "voter" {
+				votes++
+			}
+		}
+		if alive < live || votes < voters {
+			return fmt.Errorf("%s sees %d of %d servers alive, %d of %d voters: %+v", n.name, alive, live, votes, voters, list)
+		}
+	}
+	return nil
+}
+
+func (c *cluster) waitWhole(limit time.Duration) time.Duration {
+	c.t.Helper()
+	took := c.wait(limit, "the cluster is not whole", c.whole)
+	c.note("whole after %s", took.Round(10*time.Millisecond))
+	return took
+}

@@ -1,0 +1,182 @@
+//go:build fault && linux
+
+package fault
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"panoptes/test/harness"
+)
+
+// What the rows rely on does what its name says: a test that breaks nothing
+// proves nothing.
+
+func TestMechanismNetwork(t *testing.T) {
+	n := harness.NewNetwork(t)
+	a, b := n.Host("a"), n.Host("b")
+	listen := func(h *harness.Host) net.Listener {
+		var l net.Listener
+		require.NoError(t, h.Do(func() (err error) {
+			l, err = net.Listen("tcp4", h.IP+":80")
+			return err
+		}))
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(c, c)
+			}
+		}()
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	listen(a)
+	listen(b)
+	world, err := net.Listen("tcp4", "0.0.0.0:80")
+	require.NoError(t, err)
+	defer world.Close()
+	dial := func(from *harness.Host, to string) (c net.Conn, err error) {
+		err = from.Do(func() error {
+			c, err = net.DialTimeout("tcp4", to+":80", 300*time.Millisecond)
+			return err
+		})
+		if c != nil {
+			t.Cleanup(func() { c.Close() })
+		}
+		return c, err
+	}
+	reaches := func(from *harness.Host, to string, want bool) {
+		t.Helper()
+		_, err := dial(from, to)
+		require.Equal(t, want, err == nil, "%s to %s: %v", from.Name, to, err)
+	}
+	echoes := func(c net.Conn) bool {
+		if _, err := c.Write([]byte("x")); err != nil {
+			return false
+		}
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		_, err := c.Read(make([]byte, 1))
+		return err == nil
+	}
+	udp := func(h *harness.Host) net.PacketConn {
+		var pc net.PacketConn
+		require.NoError(t, h.Do(func() (err error) {
+			pc, err = net.ListenPacket("udp4", h.IP+":90")
+			return err
+		}))
+		t.Cleanup(func() { pc.Close() })
+		return pc
+	}
+	ua, ub := udp(a), udp(b)
+	heard := func(from, to net.PacketConn) bool {
+		_, err := from.WriteTo([]byte("x"), to.LocalAddr())
+		if err != nil {
+			return false
+		}
+		require.NoError(t, to.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		_, _, err = to.ReadFrom(make([]byte, 8))
+		return err == nil
+	}
+
+	reaches(a, b.IP, true)
+	reaches(b, a.IP, true)
+	reaches(a, harness.WorldAddr(1), true)
+	reaches(b, harness.WorldAddr(600), true)
+	old, err := dial(a, b.IP)
+	require.NoError(t, err)
+	require.True(t, echoes(old))
+
+	n.Cut([]string{a.IP}, []string{b.IP})
+	reaches(a, b.IP, false)
+	reaches(b, a.IP, false)
+	require.False(t, echoes(old), "a connection that was open before the cut")
+	reaches(a, harness.WorldAddr(1), true)
+	c, err := net.DialTimeout("tcp4", a.IP+":80", time.Second)
+	require.NoError(t, err, "the test itself is never cut off")
+	c.Close()
+	n.Heal([]string{a.IP}, []string{b.IP})
+	reaches(a, b.IP, true)
+	require.Eventually(t, func() bool { return echoes(old) }, 10*time.Second, 100*time.Millisecond, "TCP repeats what was lost")
+
+	require.True(t, heard(ua, ub))
+	n.CutOneWay([]string{a.IP}, []string{b.IP})
+	require.False(t, heard(ua, ub))
+	require.True(t, heard(ub, ua))
+	n.HealOneWay([]string{a.IP}, []string{b.IP})
+	require.True(t, heard(ua, ub))
+
+	n.Cut([]string{a.IP}, []string{harness.World})
+	reaches(a, harness.WorldAddr(1), false)
+	reaches(b, harness.WorldAddr(1), true)
+	n.Cut([]string{b.IP}, []string{harness.WorldAddr(2)})
+	reaches(b, harness.WorldAddr(2), false)
+	reaches(b, harness.WorldAddr(1), true)
+	n.HealAll()
+	reaches(a, harness.WorldAddr(1), true)
+	reaches(b, harness.WorldAddr(2), true)
+}
+
+func TestMechanismDisk(t *testing.T) {
+	d := harness.NewDisk(t, t.TempDir(), "disk", "256M")
+	write := func(name string, sync bool) {
+		f, err := os.Create(filepath.Join(d.Dir, name))
+		require.NoError(t, err)
+		_, err = f.Write(make([]byte, 1<<16))
+		require.NoError(t, err)
+		if sync {
+			require.NoError(t, f.Sync())
+			dir, err := os.Open(d.Dir)
+			require.NoError(t, err)
+			require.NoError(t, dir.Sync())
+			require.NoError(t, dir.Close())
+		}
+		require.NoError(t, f.Close())
+	}
+	size := func(name string) int64 {
+		info, err := os.Stat(filepath.Join(d.Dir, name))
+		if err != nil {
+			return -1
+		}
+		return info.Size()
+	}
+	write("synced", true)
+	write("unsynced", false)
+	d.Cut()
+	require.Error(t, os.WriteFile(filepath.Join(d.Dir, "later"), nil, 0o600))
+	d.Remount()
+	require.EqualValues(t, 1<<16, size("synced"))
+	require.Less(t, size("unsynced"), int64(1<<16), "what was not synced is lost, or this is no power cut")
+
+	d.Fill(1 << 20)
+	require.LessOrEqual(t, d.Free(), int64(1<<20))
+	d.Fill(0)
+	require.ErrorIs(t, os.WriteFile(filepath.Join(d.Dir, "more"), make([]byte, 1<<20), 0o600), syscall.ENOSPC)
+	d.Unfill()
+	require.NoError(t, os.WriteFile(filepath.Join(d.Dir, "more"), make([]byte, 1<<20), 0o600))
+}
+
+func TestMechanismPause(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "while :; do echo; done")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	p := &process{cmd: cmd}
+	_, err = out.Read(make([]byte, 1))
+	require.NoError(t, err)
+	p.pause()
+	require.Equal(t, byte('T'), p.state(t))
+	p.resume()
+	require.NotEqual(t, byte('T'), p.state(t))
+}
