@@ -157,7 +157,7 @@ func (a *API) authorize(rt *route, r *http.Request) (*http.Request, error) {
 	}
 	id, err := a.deps.Auth.Authenticate(r, address(r))
 	if err != nil && rt.need != "" {
-		return r, err
+		return r, a.orStarting(err)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), ctxIdentity, id))
 	switch {
@@ -169,6 +169,18 @@ func (a *API) authorize(rt *route, r *http.Request) (*http.Request, error) {
 		return r, fmt.Errorf("%w: this needs the role %s, yours is %s", model.ErrForbidden, rt.need, id.Role)
 	}
 	return r, nil
+}
+
+// orStarting is err, unless the records that tell good credentials from bad ones
+// may not have been read yet. A sender gives up what it has when it is told that
+// its key is unknown; told to come back, it keeps it.
+func (a *API) orStarting(err error) error {
+	if errors.Is(err, model.ErrUnauthorized) && a.deps.Ready != nil {
+		if starting := a.deps.Ready(); starting != nil {
+			return starting
+		}
+	}
+	return err
 }
 
 // answer calls a handler and writes what it returns.
