@@ -27,6 +27,7 @@ type metrics struct {
 	free       prometheus.Gauge
 	low        prometheus.Gauge
 	scrubbed   prometheus.Counter
+	imported   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,9 +43,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		free:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "panoptes_store_free_bytes", Help: "Free space on the disk of the time series."}),
 		low:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "panoptes_store_disk_full", Help: "1 while appends are refused for want of space."}),
 		scrubbed:   prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_store_scrubbed_bytes_total", Help: "Bytes of blocks that were read and found sound."}),
+		imported:   prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_store_blocks_imported_total", Help: "Blocks taken over from other servers."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.refused, m.duplicates, m.syncs, m.syncTime, m.commits, m.reopens, m.failures, m.damaged, m.free, m.low, m.scrubbed)
+		reg.MustRegister(m.refused, m.duplicates, m.syncs, m.syncTime, m.commits, m.reopens, m.failures, m.damaged, m.free, m.low, m.scrubbed, m.imported)
 	}
 	return m
 }

@@ -74,7 +74,7 @@ func (s *Store) open() (h *handle, err error) {
 	guard := &guard{cfg: s.cfg}
 	var db *tsdb.DB
 	var reg *registry
-	if err = s.inspect(); err == nil {
+	if err = errors.Join(s.removeTemp(), s.inspect()); err == nil {
 		db, reg, err = s.openTSDB(guard)
 	}
 	if err != nil && !starved(err) && !full(err) {
@@ -89,6 +89,7 @@ func (s *Store) open() (h *handle, err error) {
 		return nil, err
 	}
 	guard.on.Store(true)
+	s.loader.db.Store(db)
 	s.mu.Lock()
 	s.gen++
 	if s.gen == 0 {
@@ -135,8 +136,10 @@ func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
 	o.EnableMemorySnapshotOnShutdown = true
 	o.WALReplayConcurrency = s.cfg.ReplayConcurrency
 	o.SeriesLifecycleCallback = guard
-	if s.deps.HoldBlock != nil {
-		o.BlockCompactionExcludeFunc = s.deps.HoldBlock
+	o.NewCompactorFunc = s.loader.newCompactor
+	o.BlocksToDelete = s.loader.toDelete
+	o.BlockCompactionExcludeFunc = func(m *tsdb.BlockMeta) bool {
+		return s.loader.hold(m) || s.deps.HoldBlock != nil && s.deps.HoldBlock(m)
 	}
 	return o
 }
@@ -145,6 +148,7 @@ func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
 func (s *Store) closeHandle(h *handle) error {
 	h.wal.close()
 	h.wbl.close()
+	s.loader.db.Store(nil)
 	err := h.db.Close()
 	h.reg.close()
 	if h.failed() != nil {

@@ -48,8 +48,9 @@ type Store struct {
 	ready     chan struct{}
 	readyOnce sync.Once
 	kick      chan struct{} // of size one: look at space and health now
-	low       atomic.Bool   // the disk is nearly full
-	spaceAt   atomic.Int64  // when space was last looked at, ns
+	loader    loader
+	low       atomic.Bool  // the disk is nearly full
+	spaceAt   atomic.Int64 // when space was last looked at, ns
 
 	mu        sync.Mutex // guards what follows
 	h         *handle    // nil while closed
