@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,19 +61,21 @@ type Deps struct {
 
 // API answers HTTP requests.
 type API struct {
-	cfg    Config
-	deps   Deps
-	log    *slog.Logger
-	mux    *http.ServeMux
-	table  []route
-	openap []byte
-	csrf   *http.CrossOriginProtection
-	hub    *hub
-	checks checkCache
-	pages  *pages
-	pings  pingLimiter
-	count  *prometheus.CounterVec
-	took   *prometheus.HistogramVec
+	cfg      Config
+	deps     Deps
+	log      *slog.Logger
+	mux      *http.ServeMux
+	table    []route
+	openap   []byte
+	csrf     *http.CrossOriginProtection
+	hub      *hub
+	checks   checkCache
+	pages    *pages
+	pings    pingLimiter
+	nodes    nodeCache
+	checking sync.Mutex // held while copies are compared
+	count    *prometheus.CounterVec
+	took     *prometheus.HistogramVec
 }
 
 // New builds the table of routes. It starts nothing.
@@ -93,7 +96,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if cfg.Ring == 0 {
 		cfg.Ring = 10_000
 	}
-	a := &API{cfg: cfg, deps: deps, log: deps.Logger, csrf: http.NewCrossOriginProtection(), hub: newHub(cfg.Ring)}
+	a := &API{cfg: cfg, deps: deps, log: deps.Logger, csrf: http.NewCrossOriginProtection(), hub: newHub(cfg.Ring), nodes: nodeCache{turn: make(chan struct{}, 1)}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,6 +161,11 @@ func (a *API) Run(ctx context.Context) error {
 	if a.deps.Events != nil {
 		cancel := a.deps.Events.Subscribe(a.publishEvent)
 		defer cancel()
+	}
+	if a.deps.Cluster != nil {
+		var wg sync.WaitGroup
+		wg.Go(func() { a.watchCluster(ctx) })
+		defer wg.Wait()
 	}
 	if a.deps.Health == nil {
 		<-ctx.Done()

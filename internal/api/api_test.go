@@ -29,6 +29,7 @@ type bench struct {
 	auth    *tokenAuth
 	checks  *memChecks
 	events  *memEvents
+	cluster *memCluster
 	api     *api.API
 	handler http.Handler
 }
@@ -39,10 +40,11 @@ func setUp(t *testing.T, change ...func(*api.Config, *api.Deps)) *bench {
 		t: t, cat: &memCatalog{records: map[string][]model.Record{}}, auth: &tokenAuth{gone: map[string]bool{}},
 		checks: &memChecks{}, events: &memEvents{},
 	}
+	b.cluster = newCluster()
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "mounted "+r.URL.Path) })
 	cfg := api.Config{ServerName: "test", Version: "1.2.3", Node: "n1"}
 	deps := api.Deps{
-		Auth: b.auth, Catalog: b.cat, Checks: b.checks, Receivers: memReceivers{}, Events: b.events, Push: memPush{},
+		Auth: b.auth, Catalog: b.cat, Checks: b.checks, Receivers: memReceivers{}, Events: b.events, Push: memPush{}, Cluster: b.cluster,
 		Health: func(context.Context) api.Health {
 			return api.Health{Status: "warning", Score: 90, Parts: []api.HealthPart{{Name: "disk", Level: "L3", Status: "warning", Message: "85 % full"}}}
 		},

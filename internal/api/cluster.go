@@ -81,15 +81,15 @@ type RelayState struct {
 	Oldest    *time.Time `json:"oldest"` // sample or event; nil when there is none
 	Connected bool       `json:"connected"`
 	Dropped   bool       `json:"dropped"` // something was dropped for good; the other one copies it
-	Error     string     `json:"error,omitempty"`
+	Error     string     `json:"error"`
 }
 
 // CopyState is how whole a node's copies of samples and events are.
 type CopyState struct {
 	Copying    bool       `json:"copying"`
-	Source     string     `json:"source,omitempty"` // name
-	Done       int64      `json:"done"`             // bytes
-	Total      int64      `json:"total"`            // bytes
+	Source     string     `json:"source"` // name
+	Done       int64      `json:"done"`   // bytes
+	Total      int64      `json:"total"`  // bytes
 	Complete   bool       `json:"complete"`
 	LastCheck  *time.Time `json:"last_check"` // comparison with the others
 	Mismatches int        `json:"mismatches"` // found by it

@@ -68,7 +68,7 @@ func timeParam(s, name string) (time.Time, error) {
 	return t, nil
 }
 
-// maySee keeps what happened to users, keys and sessions to administrators,
+// maySee keeps what happened to users, keys, tokens and sessions to administrators,
 // and to the user's own sessions.
 func maySee(id *model.Identity, e model.Event) bool {
 	if id == nil {
@@ -80,7 +80,7 @@ func maySee(id *model.Identity, e model.Event) bool {
 	if e.Subject == "session/"+id.Name && id.UserID != "" {
 		return true
 	}
-	for _, p := range []string{"user/", "key/", "session/"} {
+	for _, p := range []string{"user/", "key/", "token/", "session/"} {
 		if strings.HasPrefix(e.Subject, p) {
 			return false
 		}

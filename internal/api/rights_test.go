@@ -41,6 +41,8 @@ func needed(method, path string) string {
 		return ""
 	case under("/v1/users") || under("/v1/keys") || path == "/-/reload" || under("/v1/settings") && method != "GET" || under("/api/v1/admin"):
 		return model.RoleAdmin
+	case under("/v1/tokens") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
+		return model.RoleAdmin
 	case method == "GET" || path == "/v1/me" || path == "/v1/silences/preview" || path == "/api/v1/query":
 		return model.RoleViewer
 	}

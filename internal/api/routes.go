@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"panoptes/internal/model"
@@ -71,7 +72,7 @@ func (a *API) routes() []route {
 			query: []param{{"kind", "state, alert, delivery, audit, node; several with commas"}, {"subject", "like check/ID; a / at the end for all below"},
 				{"severity", "info, warning or critical"}, {"q", "words that must all occur"}, {"from", "RFC 3339, inclusive"}, {"to", "RFC 3339, exclusive"},
 				{"limit", "1 to 1000; 100 when left out"}, {"cursor", "the next of the page before"}}},
-		{pattern: "GET /v1/stream", need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, event, record, health, reload."},
+		{pattern: "GET /v1/stream", need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, event, record, nodes, health, reload."},
 		{pattern: "GET /v1/openapi.json", need: viewer, handle: a.openapi, doc: "This document.", answer: map[string]any{}},
 		{pattern: "POST /v1/apply", need: editor, handle: a.apply, doc: "Creates or updates many records, all or none.", body: applyBody{}, answer: applyAnswer{}, limit: applyLimit,
 			query: []param{{"dry_run", "true only shows what would change"}}},
@@ -109,10 +110,33 @@ func (a *API) routes() []route {
 		{pattern: "POST /login", ask: true, raw: a.loginForm, hidden: true},
 		{pattern: "/", need: viewer, page: true, raw: a.page, hidden: true},
 	}
+	table = append(table, a.clusterRoutes()...)
 	for _, res := range resources() {
 		table = append(table, a.resourceRoutes(res)...)
 	}
 	return table
+}
+
+// clusterRoutes are those of nodes, tokens and the certificate authority.
+func (a *API) clusterRoutes() []route {
+	return []route{
+		{pattern: "GET /v1/cluster", need: viewer, handle: a.clusterInfo, doc: "Whether configuration can be changed, and what an administrator should do.", answer: ClusterInfo{}},
+		{pattern: "POST /v1/cluster/check", need: admin, handle: a.checkCluster, doc: "Compares the copies of samples and events now and repairs what differs.", answer: CheckReport{}},
+		{pattern: "GET /v1/cluster/ca", need: admin, handle: a.ca(func(c Cluster, ctx context.Context, _ string) (CAInfo, error) { return c.CA(ctx) }), doc: "The certificate authority.", answer: CAInfo{}},
+		{pattern: "POST /v1/cluster/ca/rotate", need: admin, handle: a.ca(Cluster.RotateCA), doc: "Begins the roll-over to a new root certificate.", answer: CAInfo{}},
+		{pattern: "POST /v1/cluster/ca/finish", need: admin, handle: a.ca(Cluster.FinishCA), doc: "Ends the roll-over: the old root is worth nothing any more.", answer: CAInfo{}},
+		{pattern: "GET /v1/nodes", need: viewer, handle: a.nodeList, doc: "Lists the servers, witnesses and agents.", answer: nodesAnswer{}},
+		{pattern: "GET /v1/nodes/{id}", need: viewer, handle: a.node, doc: "One node, by id or name.", answer: Node{}},
+		{pattern: "PATCH /v1/nodes/{id}", need: admin, handle: a.onNode(patchNode), doc: "Changes a node's labels.", body: nodePatch{}, answer: Node{}},
+		{pattern: "DELETE /v1/nodes/{id}", need: admin, handle: a.removeNode, doc: "Removes a node for good and revokes its certificate.", status: http.StatusNoContent,
+			query: []param{{"force", "true also removes a node that is alive"}}},
+		{pattern: "POST /v1/nodes/{id}/drain", need: admin, handle: a.onNode(drainNode), doc: "Takes the work from a node, or gives it work again.", body: drainBody{}, answer: Node{}},
+		{pattern: "POST /v1/nodes/{id}/promote", need: admin, handle: a.onNode(promoteNode), doc: "Makes a learner of the configuration store a voter.", answer: Node{}},
+		{pattern: "POST /v1/nodes/{id}/leader", need: admin, handle: a.onNode(moveLeader), doc: "Makes a voter the leader of the configuration store.", answer: Node{}},
+		{pattern: "GET /v1/tokens", need: admin, handle: a.tokens, doc: "Lists the tokens that let nodes join.", answer: tokensAnswer{}},
+		{pattern: "POST /v1/tokens", need: admin, handle: a.createToken, doc: "Makes a token and shows it this once.", body: tokenBody{}, answer: tokenInfo{}, status: http.StatusCreated},
+		{pattern: "DELETE /v1/tokens/{id}", need: admin, handle: a.revokeToken, doc: "Revokes a token; nodes that joined with it stay.", status: http.StatusNoContent},
+	}
 }
 
 // resourceRoutes are the usual six routes of a kind of record.

@@ -156,12 +156,21 @@ func (a *API) PublishRecord(kind, id, op string) {
 			need = res.read
 		}
 	}
+	switch kind {
+	case model.KindNode:
+		a.nodes.drop()
+	case model.KindToken:
+		need = admin
+	}
 	a.hub.publish("record", recordMessage{kind, id, op}, func(id *model.Identity) bool { return model.AtLeast(id.Role, need) })
 }
 
 // PublishNodes tells the stream that something about the nodes or the cluster
 // has changed. It never blocks.
-func (a *API) PublishNodes() { a.hub.publish("nodes", struct{}{}, nil) }
+func (a *API) PublishNodes() {
+	a.nodes.drop()
+	a.hub.publish("nodes", struct{}{}, nil)
+}
 
 func (a *API) publishEvent(e model.Event) {
 	a.hub.publish("event", e, func(id *model.Identity) bool { return maySee(id, e) })

@@ -1,0 +1,312 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"panoptes/internal/api"
+	"panoptes/internal/model"
+)
+
+// memCluster is a cluster of three servers and one that was replaced; n3 may
+// be slow to answer for itself.
+type memCluster struct {
+	mu    sync.Mutex
+	list  []api.Node
+	info  api.ClusterInfo
+	asked int
+	slow  time.Duration
+	begun chan struct{} // told when a check begins, when it is not nil
+	done  []string
+}
+
+func newCluster() *memCluster {
+	now := time.Now()
+	c := &memCluster{info: api.ClusterInfo{ID: "c", Self: "n", Leader: "n", Writable: true, Quorum: 2, Voters: 3}}
+	for i, name := range []string{"n", "n2", "n2", "n3"} {
+		c.list = append(c.list, api.Node{
+			ID: fmt.Sprintf("ID%d", i), Name: name, Role: model.RoleServer, Region: "eu", State: "alive", Since: now, Self: i == 0, Control: "voter",
+			Health: &api.NodeHealth{Status: "ok", Score: 100}, Views: map[string]string{"n3": "alive"}, Revoked: i == 1,
+			Relay: []api.RelayState{{To: "n3", Bytes: 5, Oldest: &now}}, Copy: &api.CopyState{Complete: true, LastCheck: &now},
+		})
+	}
+	c.list[1].State = "left"
+	return c
+}
+
+func (c *memCluster) note(actor, format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = append(c.done, actor+" "+fmt.Sprintf(format, args...))
+}
+
+func (c *memCluster) did() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.done)
+}
+
+func (c *memCluster) Nodes(ctx context.Context) []api.Node {
+	c.mu.Lock()
+	c.asked++
+	slow := c.slow
+	list := slices.Clone(c.list)
+	c.mu.Unlock()
+	slices.Reverse(list)
+	if slow > 0 {
+		select {
+		case <-ctx.Done():
+			for i := range list {
+				list[i].Health = nil
+			}
+		case <-time.After(slow):
+		}
+	}
+	return list
+}
+
+func (c *memCluster) Cluster(context.Context) api.ClusterInfo {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.info
+}
+
+func (c *memCluster) set(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+func (c *memCluster) Drain(_ context.Context, actor, id string, draining bool) error {
+	c.note(actor, "drain %s %t", id, draining)
+	c.set(func() {
+		i := slices.IndexFunc(c.list, func(n api.Node) bool { return n.ID == id })
+		c.list[i].Draining = draining
+	})
+	return nil
+}
+
+func (c *memCluster) Promote(_ context.Context, actor, id string) error {
+	c.note(actor, "promote %s", id)
+	return nil
+}
+
+func (c *memCluster) MoveLeader(_ context.Context, actor, id string) error {
+	c.note(actor, "leader %s", id)
+	return nil
+}
+
+func (c *memCluster) Remove(_ context.Context, actor, id string, force bool) error {
+	if !force {
+		return fmt.Errorf("%w: node is alive; drain and stop it first, or use force", model.ErrConflict)
+	}
+	c.note(actor, "remove %s", id)
+	return nil
+}
+
+func (c *memCluster) SetLabels(_ context.Context, actor, id string, labels map[string]string) error {
+	c.note(actor, "label %s %v", id, labels)
+	return nil
+}
+
+func (c *memCluster) Check(ctx context.Context) (api.CheckReport, error) {
+	if c.begun != nil {
+		c.begun <- struct{}{}
+		<-ctx.Done()
+		return api.CheckReport{}, ctx.Err()
+	}
+	return api.CheckReport{Windows: 12, Mismatches: 1, Repaired: 1, Seconds: 0.5}, nil
+}
+
+func (c *memCluster) CA(context.Context) (api.CAInfo, error) {
+	return api.CAInfo{Roots: []api.CARoot{{Subject: "CN=r", NotAfter: time.Now(), KeyHash: "ab", Current: true}}, State: "stable"}, nil
+}
+
+func (c *memCluster) RotateCA(ctx context.Context, actor string) (api.CAInfo, error) {
+	c.note(actor, "rotate")
+	return c.CA(ctx)
+}
+
+func (c *memCluster) FinishCA(ctx context.Context, actor string) (api.CAInfo, error) {
+	c.note(actor, "finish")
+	return c.CA(ctx)
+}
+
+func (c *memCluster) NewToken(_ context.Context, actor string, role model.NodeRole, region string, ttl time.Duration, uses int) (model.Token, string, error) {
+	c.note(actor, "token %s %q %s %d", role, region, ttl, uses)
+	return model.Token{Name: "T1", Role: role, Region: region, Expires: time.Now().Add(ttl), Uses: uses, Hash: "cafe"}, "pnp1.hash.T1.secret", nil
+}
+
+type nodeList struct{ Items []api.Node }
+
+func TestNodes(t *testing.T) {
+	b := setUp(t)
+	var l nodeList
+	b.want(200, &l, b.call("viewer", "GET", "/v1/nodes", nil))
+	var names []string
+	for _, n := range l.Items {
+		names = append(names, n.Name)
+	}
+	require.Equal(t, []string{"n", "n2", "n2", "n3"}, names, "by name")
+	var n api.Node
+	b.want(200, &n, b.call("viewer", "GET", "/v1/nodes/n2", nil))
+	require.Equal(t, "ID2", n.ID, "the one that was replaced does not take the name")
+	b.want(200, &n, b.call("viewer", "GET", "/v1/nodes/ID1", nil))
+	require.True(t, n.Revoked)
+	b.want(404, nil, b.call("viewer", "GET", "/v1/nodes/n9", nil))
+
+	b.want(200, &n, b.call("admin", "POST", "/v1/nodes/n3/drain", obj{"draining": true}))
+	require.True(t, n.Draining, "the answer is not older than the change")
+	b.want(200, nil, b.call("admin", "POST", "/v1/nodes/ID2/promote", nil))
+	b.want(200, nil, b.call("admin", "POST", "/v1/nodes/n2/leader", nil))
+	b.want(200, nil, b.call("admin", "PATCH", "/v1/nodes/n", obj{"labels": obj{"rack": "7"}}))
+	var f failure
+	b.want(409, &f, b.call("admin", "DELETE", "/v1/nodes/n3", nil))
+	require.Contains(t, f.Error.Message, "drain and stop it first")
+	b.want(204, nil, b.call("admin", "DELETE", "/v1/nodes/n3?force=true", nil))
+	require.Equal(t, []string{"user/admin drain ID3 true", "user/admin promote ID2", "user/admin leader ID2", "user/admin label ID0 map[rack:7]", "user/admin remove ID3"}, b.cluster.did())
+
+	for path, body := range map[string]any{
+		"POST /v1/nodes/n/drain": obj{}, "POST /v1/nodes/n/drain ": obj{"draining": true, "x": 1}, "PATCH /v1/nodes/n": obj{"name": "x"},
+		"PATCH /v1/nodes/n ": obj{"labels": obj{"1a": "x"}}, "PATCH /v1/nodes/n  ": obj{"labels": obj{"a": strings.Repeat("x", 300)}}, "PATCH /v1/nodes/n   ": obj{},
+		"DELETE /v1/nodes/n?force=maybe": nil,
+	} {
+		method, path, _ := strings.Cut(strings.TrimSpace(path), " ")
+		b.want(400, nil, b.call("admin", method, path, body))
+	}
+	b.want(404, nil, b.call("admin", "DELETE", "/v1/nodes/n9?force=true", nil))
+	require.Len(t, b.cluster.did(), 5)
+
+	// The record tells the id of a node that nobody has heard of since.
+	b.cat.records[model.KindNode] = []model.Record{{Kind: "node", ID: "R", Name: "ID9", Spec: json.RawMessage(`{"name":"ID9","node":"n9"}`)}}
+	b.want(204, nil, b.call("admin", "DELETE", "/v1/nodes/n9?force=true", nil))
+	require.Equal(t, "user/admin remove ID9", b.cluster.did()[5])
+}
+
+// TestSlowNodes shows that a node that does not answer delays nobody by more
+// than a second, and that many who ask at once ask only once.
+func TestSlowNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t)
+		b.cluster.slow = time.Hour
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				var l nodeList
+				b.want(200, &l, b.call("viewer", "GET", "/v1/nodes", nil))
+				if len(l.Items) != 4 || l.Items[0].Health != nil {
+					t.Errorf("got %d nodes", len(l.Items))
+				}
+			})
+		}
+		wg.Wait()
+		require.LessOrEqual(t, time.Since(begun), time.Second)
+		require.Equal(t, 1, b.cluster.asked)
+		// News make the list out of date at once.
+		b.api.PublishNodes()
+		b.cluster.set(func() { b.cluster.slow = 0 })
+		b.want(200, nil, b.call("viewer", "GET", "/v1/nodes", nil))
+		b.want(200, nil, b.call("viewer", "GET", "/v1/nodes", nil))
+		require.Equal(t, 2, b.cluster.asked)
+	})
+}
+
+func TestTokens(t *testing.T) {
+	b := setUp(t)
+	var tok struct {
+		obj     `json:"-"`
+		ID      string
+		Role    string
+		Token   string
+		Uses    int
+		Expired bool
+		Expires time.Time
+	}
+	b.want(201, &tok, b.call("admin", "POST", "/v1/tokens", obj{}))
+	require.Equal(t, "pnp1.hash.T1.secret", tok.Token)
+	require.Equal(t, "server", tok.Role)
+	require.InDelta(t, 3600, time.Until(tok.Expires).Seconds(), 60)
+	b.want(201, nil, b.call("admin", "POST", "/v1/tokens", obj{"role": "agent", "region": "eu", "ttl": "2d"}))
+	b.want(201, nil, b.call("admin", "POST", "/v1/tokens", obj{"role": "witness", "uses": 3}))
+	require.Equal(t, []string{`user/admin token server "" 1h0m0s 1`, `user/admin token agent "eu" 48h0m0s 100`, `user/admin token witness "" 1h0m0s 3`}, b.cluster.did())
+	for _, body := range []obj{{"role": "king"}, {"ttl": "1s"}, {"ttl": "90d"}, {"uses": 0}, {"uses": 11}, {"role": "agent", "uses": 10_001}, {"region": "a,b"}, {"token": "x"}} {
+		b.want(400, nil, b.call("admin", "POST", "/v1/tokens", body))
+	}
+
+	spec, err := json.Marshal(model.Token{Name: "T1", Role: "agent", Expires: time.Now().Add(-time.Minute), Uses: 3, Hash: "cafebabe", Used: []string{"ID1"}})
+	require.NoError(t, err)
+	b.cat.records[model.KindToken] = []model.Record{{Kind: "token", ID: "R1", Name: "T1", Created: time.Now(), Spec: spec}}
+	w := b.call("admin", "GET", "/v1/tokens", nil)
+	require.NotContains(t, w.Body.String(), "cafebabe")
+	var l struct{ Items []obj }
+	b.want(200, &l, w)
+	require.Equal(t, "T1", l.Items[0]["id"])
+	require.Equal(t, true, l.Items[0]["expired"])
+	b.want(204, nil, b.call("admin", "DELETE", "/v1/tokens/T1", nil))
+	b.want(404, nil, b.call("admin", "DELETE", "/v1/tokens/T1", nil))
+}
+
+func TestClusterAndCA(t *testing.T) {
+	var audit []model.Event
+	b := setUp(t, func(_ *api.Config, d *api.Deps) {
+		d.Audit = func(_ context.Context, e model.Event) { audit = append(audit, e) }
+	})
+	var info api.ClusterInfo
+	b.want(200, &info, b.call("viewer", "GET", "/v1/cluster", nil))
+	require.True(t, info.Writable)
+	b.want(200, nil, b.call("admin", "POST", "/v1/cluster/ca/rotate", nil))
+	b.want(200, nil, b.call("admin", "POST", "/v1/cluster/ca/finish", nil))
+	require.Equal(t, []string{"user/admin rotate", "user/admin finish"}, b.cluster.did())
+	b.want(200, nil, b.call("admin", "POST", "/v1/cluster/check", nil))
+	require.Equal(t, "cluster.check", audit[0].Code)
+	require.Equal(t, "user/admin", audit[0].Actor)
+
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t)
+		b.cluster.begun = make(chan struct{})
+		done := make(chan int)
+		go func() { done <- b.call("admin", "POST", "/v1/cluster/check", nil).Code }()
+		<-b.cluster.begun
+		b.want(409, nil, b.call("admin", "POST", "/v1/cluster/check", nil))
+		require.Equal(t, 503, <-done, "it ends when it takes too long")
+	})
+}
+
+// A server without a cluster has no such pages.
+func TestNoCluster(t *testing.T) {
+	b := setUp(t, func(_ *api.Config, d *api.Deps) { d.Cluster = nil })
+	for _, rt := range []string{"GET /v1/nodes", "GET /v1/nodes/n", "GET /v1/cluster", "POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/nodes/n", "POST /v1/cluster/check", "GET /v1/cluster/ca"} {
+		method, path, _ := strings.Cut(rt, " ")
+		require.Equal(t, 404, b.call("admin", method, path, nil).Code, rt)
+	}
+}
+
+// Nodes and tokens are made by joining, not by documents.
+func TestNodesAreNoDocuments(t *testing.T) {
+	b := setUp(t)
+	for _, kind := range []string{"node", "token"} {
+		b.want(400, nil, b.call("admin", "POST", "/v1/apply", obj{"documents": []obj{{"kind": kind, "name": "n", "spec": obj{"name": "n"}}}}))
+		b.want(400, nil, b.call("admin", "GET", "/v1/export?kind="+kind, nil))
+	}
+}
+
+func TestNodesInTheStream(t *testing.T) {
+	l := goLive(t)
+	c := l.open("viewer", "")
+	c.want("hello")
+	l.api.PublishNodes()
+	require.Equal(t, "{}", c.want("nodes").data)
+	l.api.PublishRecord("token", "T1", "created") // not for viewers
+	l.cluster.set(func() { l.cluster.info.Writable, l.cluster.info.Reason = false, "no quorum" })
+	require.Equal(t, "{}", c.want("nodes").data, "also when only the configuration store is lost")
+}
