@@ -20,13 +20,14 @@ import (
 // memCluster is a cluster of three servers and one that was replaced; n3 may
 // be slow to answer for itself.
 type memCluster struct {
-	mu    sync.Mutex
-	list  []api.Node
-	info  api.ClusterInfo
-	asked int
-	slow  time.Duration
-	begun chan struct{} // told when a check begins, when it is not nil
-	done  []string
+	mu     sync.Mutex
+	list   []api.Node
+	info   api.ClusterInfo
+	asked  int // Nodes
+	looked int // Cluster
+	slow   time.Duration
+	begun  chan struct{} // told when a check begins, when it is not nil
+	done   []string
 }
 
 func newCluster() *memCluster {
@@ -77,6 +78,7 @@ func (c *memCluster) Nodes(ctx context.Context) []api.Node {
 func (c *memCluster) Cluster(context.Context) api.ClusterInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.looked++
 	return c.info
 }
 
@@ -307,6 +309,10 @@ func TestNodesInTheStream(t *testing.T) {
 	l.api.PublishNodes()
 	require.Equal(t, "{}", c.want("nodes").data)
 	l.api.PublishRecord("token", "T1", "created") // not for viewers
+	require.Eventually(t, func() (seen bool) {
+		l.cluster.set(func() { seen = l.cluster.looked > 0 })
+		return seen
+	}, 5*time.Second, time.Millisecond)
 	l.cluster.set(func() { l.cluster.info.Writable, l.cluster.info.Reason = false, "no quorum" })
 	require.Equal(t, "{}", c.want("nodes").data, "also when only the configuration store is lost")
 }
