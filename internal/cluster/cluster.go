@@ -24,73 +24,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"panoptes/internal/model"
 )
-
-// Config says who this server is and where it gossips.
-type Config struct {
-	NodeID    string // unique among all members, at most 64 bytes
-	ClusterID string // members of another cluster are not listened to, at most 128 bytes
-	Bind      string // host:port, UDP and TCP; port 0 takes a free one
-	Advertise string // host:port at which others reach it; default Bind. Port 0 is that of Bind.
-	Key       []byte // of the encryption: 16, 24 or 32 bytes
-
-	// Probe is the measure of patience, 500 ms unless given: beats are sent twice
-	// as often, a member is suspect after 3 and dead after 8 times of silence.
-	Probe time.Duration
-	// Exchange is the time between two exchanges of whole parts with a random
-	// member, 30 s unless given.
-	Exchange time.Duration
-	// Keep is how long the dead and those that left are listed, 1 h unless given.
-	Keep time.Duration
-}
-
-func (c *Config) validate() error {
-	var inv model.Invalid
-	if c.NodeID == "" || len(c.NodeID) > maxIDBytes {
-		inv.Add("node_id", "must have 1 to %d bytes", maxIDBytes)
-	}
-	if len(c.ClusterID) > 128 {
-		inv.Add("cluster_id", "must have at most 128 bytes")
-	}
-	if n := len(c.Key); n != 16 && n != 24 && n != 32 {
-		inv.Add("key", "must have 16, 24 or 32 bytes, it has %d", n)
-	}
-	host, _, err := splitAddr(c.Bind)
-	if err != nil {
-		inv.Add("gossip_listen", "write host:port (%s)", err)
-	}
-	if c.Advertise == "" {
-		c.Advertise = c.Bind
-		if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-			inv.Add("advertise", "must be given when listening on all addresses: others have to know where to reach this server")
-		}
-	} else if host, _, err := splitAddr(c.Advertise); err != nil || host == "" {
-		inv.Add("advertise", "write host:port, as others reach this server")
-	}
-	for _, d := range []*time.Duration{&c.Probe, &c.Exchange, &c.Keep} {
-		if *d < 0 {
-			inv.Add("probe", "durations must not be negative")
-		}
-	}
-	c.Probe = cmp.Or(c.Probe, 500*time.Millisecond)
-	c.Exchange = cmp.Or(c.Exchange, 30*time.Second)
-	c.Keep = cmp.Or(c.Keep, time.Hour)
-	return inv.Err()
-}
-
-// Deps are the collaborators; all may be left out.
-type Deps struct {
-	// Seeds returns the gossip addresses (host:port) of the servers on record,
-	// this one may be among them. Those that are not alive are tried again and
-	// again. It must not block.
-	Seeds      func() []string
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-	Now        func() time.Time // the clock whose skew is measured; nil means time.Now
-}
 
 // Cluster is this server's view of the others. Its methods may be called by
 // several goroutines, before, during and after Run.
@@ -113,6 +49,7 @@ type Cluster struct {
 
 	mu       sync.Mutex // guards the rest; never held while the library is called, it calls back
 	self     model.Member
+	trimmed  bool // not all of self fits
 	book     book
 	sent     sentBeats
 	began    time.Time
@@ -286,6 +223,7 @@ func (c *Cluster) libraryConfig() *memberlist.Config {
 	conf.PushPullInterval = c.cfg.Exchange
 	conf.DeadNodeReclaimTime = time.Millisecond // a server may return with another address
 	conf.TCPTimeout = streamTimeout
+	conf.HandoffQueueDepth = 2 * queuedNews
 	conf.EnableCompression = false // LZW: costs more time than it saves on packets of ours
 	conf.LogOutput, conf.Logger = nil, libraryLogger(c.log, c.metrics)
 	d := (*delegate)(c)
@@ -342,7 +280,10 @@ func (c *Cluster) Update(fn func(*model.Member)) {
 		return
 	}
 	c.self = m
-	if _, whole := encodeMeta(m); !whole {
+	if _, whole := encodeMeta(m); whole {
+		c.trimmed = false
+	} else if !c.trimmed {
+		c.trimmed = true
 		c.log.Warn("gossip cannot carry all that this server says of itself", "limit_bytes", maxMeta, "left_out", "labels")
 	}
 	poke(c.announce)
