@@ -17,7 +17,7 @@ func (m *machine) evidence(now time.Time) map[string]json.RawMessage {
 	for i := range m.regions {
 		r := &m.regions[i]
 		s, v := m.stand(r, now)
-		if s == failing && r.impaired == "" && len(v.evidence) > 0 && size+len(v.evidence) <= maxKept && json.Valid(v.evidence) {
+		if s == failing && !r.void && len(v.evidence) > 0 && size+len(v.evidence) <= maxKept && json.Valid(v.evidence) {
 			size += len(v.evidence)
 			if out == nil {
 				out = map[string]json.RawMessage{}

@@ -167,7 +167,7 @@ func (e *Engine) take(ctx context.Context, s *shard, r model.Result) {
 	reg := m.region(r.Region)
 	after, _ := m.stand(reg, now)
 	// A region that turns, against the state, is reason to hear the others.
-	heard := after != before && reg.counted && reg.impaired == "" && m.visible != model.StatusMaintenance && e.may(m, now)
+	heard := after != before && reg.counted && !reg.void && m.visible != model.StatusMaintenance && e.may(m, now)
 	fails := heard && after == failing && m.decided != model.StatusDown
 	heals := heard && before == failing && after != missing && m.decided == model.StatusDown && len(m.askable()) > 1
 	if (fails || heals) && m.round == 0 {

@@ -33,7 +33,8 @@ type regionVotes struct {
 	name     string
 	weight   float64
 	counted  bool      // configured, so part of the denominator
-	impaired string    // why the region as a whole does not vote now; empty when it does
+	impaired string    // why the region as a whole is impaired; empty when it is not. Then its silence means nothing
+	void     bool      // impaired, and its votes do not count either
 	from     time.Time // votes from before count no more; zero for none
 	votes    []vote
 }
@@ -72,6 +73,7 @@ type machine struct {
 	last     stamp         // of the newest transition, whoever made it
 	from     time.Time     // votes from before count no more
 	asserted time.Time     // when a decision of another server was overruled last
+	trust    time.Time     // until then what another server decided stands, unless all votes say otherwise
 	alone    time.Time     // since when a minority of regions fails; zero when none does
 	patience time.Duration // how long that waits for a word about the region as a whole
 
@@ -236,11 +238,12 @@ func (m *machine) tally(now time.Time) (t Tally) {
 			continue
 		}
 		t.Total += r.weight
-		if r.impaired != "" {
+		s, _ := m.stand(r, now)
+		if r.void || r.impaired != "" && s == missing {
 			t.Impaired += r.weight
 			continue
 		}
-		switch s, _ := m.stand(r, now); s {
+		switch s {
 		case missing:
 			t.Missing += r.weight
 		case failing:
@@ -272,14 +275,34 @@ func (m *machine) spaced(now time.Time, n int) bool {
 
 // step decides again. fresh says that something new was heard, so that the
 // decision counts towards retries and recover_after.
-// judge says what the votes amount to; false when nobody who could tell votes,
-// because all regions are impaired: then the state stays as it is.
+// judge says what the votes amount to; false when the state stays as it is:
+// because all regions that could tell are impaired, because the check is down
+// and still fails in so many that the impaired ones could be what is missing, or
+// because another server has just decided and not all have voted here.
 func (m *machine) judge(now time.Time) (d model.Status, t Tally, ok bool) {
 	t = m.tally(now)
 	if t.Impaired > 0 && t.Missing <= 0 && t.voters() <= 0 {
 		return "", t, false
 	}
-	return m.policy.Decide(t), t, true
+	d = m.policy.Decide(t)
+	if d == model.StatusDegraded && m.decided == model.StatusDown && m.below(t) {
+		return "", t, false
+	}
+	if d != m.decided && now.Before(m.trust) && !m.settled(t) {
+		return "", t, false // the votes it rests on may still be on their way
+	}
+	return d, t, true
+}
+
+// settled reports whether the votes that are not there could change nothing.
+func (m *machine) settled(t Tally) bool {
+	return m.policy.reached(t.Failing, t.Total) || !m.policy.reached(t.Failing+t.Missing+t.Impaired, t.Total)
+}
+
+// below reports whether the failing regions would be enough if the impaired
+// ones failed too.
+func (m *machine) below(t Tally) bool {
+	return t.Failing > 0 && t.Impaired > 0 && m.policy.reached(t.Failing+t.Impaired, t.Total)
 }
 
 // step decides again. fresh says that something new was heard, so that the
@@ -326,8 +349,8 @@ func (m *machine) step(now time.Time, fresh, may bool) {
 				m.goods++
 				m.lastCount = now
 			}
-			if m.goods < max(m.check.RecoverAfter, 1) {
-				return
+			if m.goods < max(m.check.RecoverAfter, 1) || t.Failing > 0 && m.held(now) {
+				return // the answers of the other regions are on their way
 			}
 		} else if m.decided != d && (m.held(now) || m.tooSoon(d, t, now)) {
 			return
@@ -430,18 +453,18 @@ func (m *machine) restore(t Transition, now time.Time) {
 	if m.live || m.visible != model.StatusPending {
 		return
 	}
-	m.adopt(t)
+	m.adopt(t, now)
 	m.graceUntil = now.Add(m.ttl)
 }
 
 // adopt takes over what another server decided.
-func (m *machine) adopt(t Transition) {
+func (m *machine) adopt(t Transition, now time.Time) {
 	if m.visible == model.StatusPaused && t.To != model.StatusPaused {
 		m.from = t.At // what was seen before the pause says nothing about now
 	}
 	m.visible, m.since, m.message, m.code = t.To, t.At, t.Message, t.Code
 	m.suppressed, m.last, m.live = t.Suppressed, t.stamp(), false
-	m.fails, m.goods, m.alone = 0, 0, time.Time{}
+	m.fails, m.goods, m.alone, m.trust = 0, 0, time.Time{}, now.Add(m.ttl)
 	m.decided, m.told = t.decided(), t.told()
 	m.fallen = m.decided == model.StatusDown || m.decided == model.StatusUnknown && m.told == model.StatusDown
 }

@@ -49,11 +49,11 @@ func (m *machine) listen(now time.Time) (v voices) {
 			continue
 		}
 		v.n++
-		if r.impaired != "" {
+		s, x := m.stand(r, now)
+		if r.void || r.impaired != "" && s == missing {
 			v.impaired = append(v.impaired, r.name)
 			continue
 		}
-		s, x := m.stand(r, now)
 		switch s {
 		case failing:
 			v.bad = append(v.bad, r.name+": "+m.reason(x))
@@ -67,8 +67,7 @@ func (m *machine) listen(now time.Time) (v voices) {
 			}
 		}
 	}
-	t := m.tally(now)
-	v.below = t.Impaired > 0 && m.policy.reached(t.Failing+t.Impaired, t.Total)
+	v.below = m.below(m.tally(now))
 	return v
 }
 
@@ -148,7 +147,7 @@ func (m *machine) regionStates(now time.Time) map[string]model.RegionState {
 		if v != nil {
 			rs.At, rs.Message, rs.Duration, rs.Prober = v.at.UTC(), v.message, v.duration.Seconds(), v.prober
 		}
-		if r.impaired != "" {
+		if r.void || r.impaired != "" && s == missing {
 			rs.Message = "does not vote, the region is impaired: " + r.impaired
 			if v != nil {
 				rs.Message += "; its last word: " + v.message

@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"panoptes/internal/model"
@@ -64,7 +63,7 @@ func (e *Engine) takeOver(ctx context.Context, s *shard, m *machine, now time.Ti
 	var bad, well string
 	for i := range m.regions {
 		r := &m.regions[i]
-		if !r.counted || r.impaired != "" {
+		if !r.counted || r.void {
 			continue
 		}
 		switch st, _ := m.stand(r, now); st {
@@ -127,7 +126,7 @@ func (e *Engine) Adopt(t Transition) bool {
 		return false
 	}
 	t.Check = m.check // the event knows less
-	m.adopt(t)
+	m.adopt(t, now)
 	e.release(m)
 	e.setStatus(m.check.ID, m.visible)
 	e.out.put(news{transition: &t, adopted: true})
@@ -135,21 +134,21 @@ func (e *Engine) Adopt(t Transition) bool {
 }
 
 // overrules reports whether the decision made here stands against t: it rests
-// on newer votes, and they still say so. The caller holds the shard's lock.
+// on newer votes, they still say so, and those that are missing could not change
+// it. The caller holds the shard's lock.
 func (e *Engine) overrules(m *machine, t Transition, now time.Time) bool {
 	if !e.may(m, now) || m.visible != m.decided || now.Sub(m.asserted) < assertPause {
 		return false
 	}
-	d, _, ok := m.judge(now)
-	firm := slices.Contains(decisions, d) && d != model.StatusUnknown
-	return ok && firm && d == m.decided && !m.newestVote(now).Before(t.newestVote())
+	d, tally, ok := m.judge(now)
+	return ok && d != model.StatusUnknown && m.settled(tally) && d == m.decided && !m.newestVote(now).Before(t.newestVote())
 }
 
 // newestVote is when the youngest vote that counts was made.
 func (m *machine) newestVote(now time.Time) (newest time.Time) {
 	for i := range m.regions {
 		r := &m.regions[i]
-		if !r.counted || r.impaired != "" {
+		if !r.counted || r.void {
 			continue
 		}
 		for j := range r.votes {

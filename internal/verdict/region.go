@@ -15,6 +15,7 @@ import (
 const (
 	recentVotes  = 10 * time.Second // in which a region's newest votes are looked at on their own
 	regionChecks = 5                // checks that it takes to judge a region
+	regionOnset  = 5 * time.Second  // impaired that long, its last votes do not count any more
 	regionCalm   = 10 * time.Second // a region must be well that long before it votes again
 	maxPatience  = 10 * time.Second // how long a failing minority waits for a word about its region
 )
@@ -79,7 +80,7 @@ func (e *Engine) survey(now time.Time) map[string]view {
 func (m *machine) survey(views map[string]*view, now time.Time) {
 	goods, bads := 0, 0 // among the regions that vote
 	for i := range m.regions {
-		if r := &m.regions[i]; r.counted && r.impaired == "" {
+		if r := &m.regions[i]; r.counted && !r.void {
 			switch s, _ := m.stand(r, now); s {
 			case good, soft:
 				goods++
@@ -106,7 +107,7 @@ func (m *machine) survey(views map[string]*view, now time.Time) {
 		}
 		v.votes++
 		g, b := goods, bads
-		if r.impaired == "" {
+		if !r.void {
 			if s == failing {
 				b--
 			} else {
@@ -163,14 +164,16 @@ type place struct {
 	view
 	workers  int // -1: nobody counts them
 	impaired bool
+	void     bool      // impaired long enough that its votes do not count either
 	code     string    // why: vanished, cut_off or alone
 	reason   string    // why, in words
 	since    time.Time // of impaired
 	calm     time.Time // since when nothing speaks for impaired any more; zero while something does
 	from     time.Time // votes from before do not count
 
-	told bool // that it is impaired
-	last stamp
+	told  bool      // that it is impaired
+	heard time.Time // when another server said otherwise than this one would
+	last  stamp
 }
 
 // judgeRegions brings the places up to date. A region that is not configured
@@ -216,13 +219,18 @@ func (e *Engine) judgeRegion(p *place, name string, now time.Time) {
 	case code != "":
 		p.impaired, p.code, p.reason, p.since, p.calm = true, code, reason, now, time.Time{}
 		e.log.Warn("region impaired, it does not vote", "region", name, "reason", reason)
+	case p.impaired && !p.void:
+		p.impaired, p.code, p.reason, p.since = false, "", "", now // gossip changed its mind
 	case p.impaired && p.calm.IsZero():
 		p.calm = now
 	case p.impaired && now.Sub(p.calm) >= regionCalm:
 		// What it saw before says nothing about the targets.
-		p.impaired, p.code, p.reason, p.since, p.from, p.calm = false, "", "", now, p.calm, time.Time{}
+		p.impaired, p.void, p.code, p.reason, p.since, p.from, p.calm = false, false, "", "", now, p.calm, time.Time{}
 		e.log.Info("region votes again", "region", name)
 	}
+	// When workers are gone or cut off their last votes count a moment longer:
+	// the state of a check must not follow every doubt about a worker.
+	p.void = p.void || code != "" && (code == "alone" || now.Sub(p.since) >= regionOnset)
 }
 
 // applyRegions tells a machine which regions vote. The caller holds the shard's
@@ -235,7 +243,7 @@ func (e *Engine) applyRegions(m *machine, now time.Time) {
 		r := &m.regions[i]
 		p := e.places[r.name]
 		if p == nil {
-			r.impaired = ""
+			r.impaired, r.void = "", false
 			continue
 		}
 		if r.counted {
@@ -245,11 +253,10 @@ func (e *Engine) applyRegions(m *machine, now time.Time) {
 		if !p.impaired && r.impaired != "" {
 			m.graceUntil = later(m.graceUntil, now.Add(m.ttl))
 		}
-		r.impaired = ""
+		r.impaired, r.void, r.from = "", p.void, p.from
 		if p.impaired {
 			r.impaired = p.reason
 		}
-		r.from = p.from
 	}
 	m.patience = 0
 	if judged && regions > 1 {
@@ -272,8 +279,8 @@ func (e *Engine) tellRegions(now time.Time) {
 	e.placeMu.Lock()
 	defer e.placeMu.Unlock()
 	for name, p := range e.places {
-		if p.impaired == p.told || !e.owns(regionKey(name)) || p.impaired && now.Sub(p.since) < e.cfg.RegionAfter || !p.impaired && now.Sub(p.since) < regionCalm {
-			continue
+		if p.impaired == p.told || !e.owns(regionKey(name)) || p.impaired && now.Sub(p.since) < e.cfg.RegionAfter || now.Sub(p.heard) < e.cfg.RegionAfter {
+			continue // what was said is right, or another's to say, or may pass
 		}
 		t := p.transition(name, now)
 		p.told, p.last = p.impaired, stamp{t.At, t.ID}

@@ -82,5 +82,8 @@ func (e *Engine) AdoptRegion(t RegionTransition) bool {
 	}
 	news := p.told != t.Impaired
 	p.told, p.last = t.Impaired, at
+	if t.Impaired != p.impaired {
+		p.heard = time.Now() // two sides of a split that has healed come together first
+	}
 	return news
 }
