@@ -151,15 +151,18 @@ func TestBlocksAreCopied(t *testing.T) {
 // A foreign block ends later than our own log begins. The log must be replayed
 // all the same.
 func TestImportKeepsTheLog(t *testing.T) {
-	a, dir := storetest.New(t, store.Config{}), t.TempDir()
+	a, c, dir := storetest.New(t, store.Config{}), storetest.New(t, store.Config{}), t.TempDir()
 	from := hoursAgo(8)
-	fill(t, a, 2, from, hoursAgo(0))
-	require.NoError(t, a.Compact(context.Background()))
+	for _, s := range []*store.Store{a, c} {
+		fill(t, s, 2, from, hoursAgo(0))
+		require.NoError(t, s.Compact(context.Background()))
+	}
 	b, stop := storetest.Start(t, store.Config{Dir: dir}, store.Deps{})
 	for i := range 30 { // in order, in memory and in the log only
 		require.NoError(t, appendOne(b, series("own", 1), time.UnixMilli(from+int64(i)*60_000), float64(i)))
 	}
 	require.NotZero(t, copyBlocks(t, a, b))
+	require.NotZero(t, copyBlocks(t, c, b)) // they overlap, and would be merged
 	require.NoError(t, b.Compact(context.Background()))
 	require.NoError(t, b.Compact(context.Background()))
 	stop()
@@ -252,4 +255,3 @@ func TestDigestIsBoundedAndCancelled(t *testing.T) {
 	require.NotZero(t, d[2].Samples)
 	require.Zero(t, d[1].Samples)
 }
-
