@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X panoptes/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build ui run demo test test-go test-ui test-e2e race lint bench fuzz clean
+.PHONY: help build ui run demo test test-go test-ui test-e2e test-fault fault race lint bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -23,7 +23,7 @@ run: ui build ## build all and start a server that watches a sample set-up
 demo: ui build ## the same in a scratch directory that is removed at the end
 	./$(BIN) demo
 
-test: ui build lint test-go test-ui test-e2e ## everything, installing what it needs
+test: ui build lint test-go test-ui test-e2e test-fault ## everything, installing what it needs
 
 test-go: ## unit, conformance and fault tests
 	$(GO) test -timeout 20m ./...
@@ -35,12 +35,22 @@ test-e2e: ## the real binary against real targets, and journeys in Chromium
 	./test/prepare.sh
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e ./test/...
 
+test-fault: ## the short rows of the fault matrix: servers killed, cut off, without power
+	./test/prepare.sh
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 15m -v -tags fault -short ./test/fault \
+		-run '^Test(Mechanism.*|Single|Kill1|PowerCutAll|Split|RegionUplink|DownInOneRegion|JoinLeave)$$'
+
+fault: build ## all rows of the fault matrix (more with FAULT='-fault.seed 7 -fault.duration 1h -run TestRandomFaults')
+	./test/prepare.sh
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 180m -v -tags fault ./test/fault $(FAULT)
+
 race: ## the Go tests under the race detector
 	$(GO) test -race -timeout 40m ./internal/...
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l cmd internal test ui/*.go bench 2>/dev/null)" || { echo "not gofmt-ed:"; gofmt -l cmd internal test ui/*.go bench; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags 'e2e fault' ./test/...
 	$(GO) run $(STATICCHECK) ./...
 
 bench: build ## against other programs, side by side in one run

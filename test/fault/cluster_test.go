@@ -120,6 +120,17 @@ func scratch(t *testing.T, row string) string {
 // add starts one more server on a new machine and waits until it is ready.
 func (c *cluster) add(name, region string) *node {
 	c.t.Helper()
+	n := c.machine(name, region)
+	n.start()
+	n.waitReady(60 * time.Second)
+	c.include(n)
+	return n
+}
+
+// machine prepares a machine for a server that will join the others, or be the
+// first.
+func (c *cluster) machine(name, region string) *node {
+	c.t.Helper()
 	host := c.net.Host(name)
 	n := &node{c: c, name: name, region: region, host: host, ip: host.IP,
 		log:    filepath.Join(c.dir, fmt.Sprintf("%s-%s.log", name, host.IP)),
@@ -133,7 +144,9 @@ func (c *cluster) add(name, region string) *node {
 	}
 	if peer := c.someone(); peer != nil {
 		var token struct{ Token string }
-		require.NoError(c.t, peer.call(http.MethodPost, "/v1/tokens", map[string]any{"role": "server", "uses": 1, "ttl": "1h"}, &token))
+		c.wait(30*time.Second, "no token", func() error {
+			return peer.call(http.MethodPost, "/v1/tokens", map[string]any{"role": "server", "uses": 1, "ttl": "1h"}, &token)
+		})
 		n.args = append(n.args, "--join", peer.ip+":9701", "--token", token.Token)
 	}
 	c.t.Cleanup(func() {
@@ -144,12 +157,14 @@ func (c *cluster) add(name, region string) *node {
 			c.t.Logf("end of the log of %s (%s):\n%s", name, n.log, tail(n.log, 40))
 		}
 	})
-	n.start()
-	n.waitReady(60 * time.Second)
-	c.mu.Lock()
-	c.nodes = append(c.nodes, n)
-	c.mu.Unlock()
 	return n
+}
+
+// include makes a server one that clients know.
+func (c *cluster) include(n *node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(c.nodes, n)
 }
 
 // members are the servers that clients know.
@@ -220,12 +235,44 @@ func (n *node) stop() {
 	n.proc.end(n.c.t, syscall.SIGTERM)
 }
 
-// restart starts a server that was ended and waits until it is ready.
-func (n *node) restart() {
-	n.c.t.Helper()
-	n.c.note("start %s", n.name)
-	n.start()
-	n.waitReady(60 * time.Second)
+// restart starts servers that were ended and waits until they are ready.
+func (c *cluster) restart(nodes ...*node) {
+	c.t.Helper()
+	for _, n := range nodes {
+		c.note("start %s", n.name)
+		n.start()
+	}
+	for _, n := range nodes {
+		n.waitReady(60 * time.Second)
+	}
+}
+
+// split cuts a server off from the other servers; the world still reaches it.
+func (c *cluster) split(n *node) (heal func()) {
+	c.t.Helper()
+	a, b := addresses(n), addresses(c.others(n)...)
+	c.note("cut %s | %v", n.name, b)
+	c.net.Cut(a, b)
+	return func() {
+		c.t.Helper()
+		c.note("healed")
+		c.net.Heal(a, b)
+	}
+}
+
+// others are all servers but one.
+func (c *cluster) others(n *node) []*node {
+	return slices.DeleteFunc(c.members(), func(m *node) bool { return m == n })
+}
+
+// pick is a server chosen by the seed.
+func (c *cluster) pick() *node { return c.nodes[c.rand.IntN(len(c.nodes))] }
+
+// follower is a server that does not lead the configuration store.
+func (c *cluster) follower() *node {
+	c.t.Helper()
+	rest := c.others(c.leader())
+	return rest[c.rand.IntN(len(rest))]
 }
 
 // cutPower stops the disks of all given machines, then their processes, and
@@ -234,10 +281,10 @@ func (c *cluster) cutPower(nodes ...*node) {
 	c.t.Helper()
 	for _, n := range nodes {
 		c.note("power cut of %s", n.name)
+		n.proc.wanted.Store(true)
 		n.disk.Cut()
 	}
 	for _, n := range nodes {
-		n.proc.wanted.Store(true)
 		// It may have ended on the first error of its disk.
 		_ = n.proc.cmd.Process.Signal(syscall.SIGKILL)
 	}
@@ -280,98 +327,3 @@ func (c *cluster) wait(limit time.Duration, what string, ask func() error) time.
 
 // hold lets a fault last.
 func (c *cluster) hold(d time.Duration) { <-time.After(d) }
-
-// nodeView is what GET /v1/nodes tells of a server.
-type nodeView struct {
-	ID, Name, Region, State, Control string
-	Revoked, Behind                  bool
-	Copy                             struct{ Copying bool }
-	Relay                            []struct {
-		To      string
-		Bytes   int64
-		Dropped bool
-		Error   string
-	}
-	Views map[string]string
-}
-
-func (n *node) view() ([]nodeView, error) {
-	var list struct{ Items []nodeView }
-	err := n.get("/v1/nodes", &list)
-	return slices.DeleteFunc(list.Items, func(v nodeView) bool { return v.Revoked }), err
-}
-
-// clusterView is what GET /v1/cluster tells.
-type clusterView struct {
-	Leader, Reason  string
-	Writable, Split bool
-	Voters, Quorum  int
-}
-
-func (c *cluster) leader() *node {
-	c.t.Helper()
-	var found *node
-	c.wait(15*time.Second, "no leader", func() error {
-		for _, n := range c.nodes {
-			var v clusterView
-			if !n.up() || n.get("/v1/cluster", &v) != nil {
-				continue
-			}
-			for _, m := range c.nodes {
-				if m.up() && m.name == v.Leader {
-					found = m
-					return nil
-				}
-			}
-		}
-		return fmt.Errorf("nobody names one that runs")
-	})
-	return found
-}
-
-// whole reports what is missing until every server that runs sees all others
-// alive and the odd number of them votes.
-func (c *cluster) whole() error {
-	live := 0
-	for _, n := range c.nodes {
-		if n.up() {
-			live++
-		}
-	}
-	if live == 1 && !strings.Contains(c.flags, "--join") {
-		return c.someone().call(http.MethodGet, "/-/ready", nil, nil)
-	}
-	voters := min(live-(1-live%2), 5)
-	for _, n := range c.nodes {
-		if !n.up() {
-			continue
-		}
-		if err := n.call(http.MethodGet, "/-/ready", nil, nil); err != nil {
-			return fmt.Errorf("%s: %w", n.name, err)
-		}
-		list, err := n.view()
-		if err != nil {
-			return fmt.Errorf("%s: %w", n.name, err)
-		}
-		alive, votes := 0, 0
-		for _, v := range list {
-			if v.State == "alive" {
-				alive++
-			}
-			if v.Control == "leader" || v.Control == "voter" {
-				votes++
-			}
-		}
-		if alive < live || votes < voters {
-			return fmt.Errorf("%s sees %d of %d servers alive, %d of %d voters: %+v", n.name, alive, live, votes, voters, list)
-		}
-	}
-	return nil
-}
-
-func (c *cluster) waitWhole(limit time.Duration) time.Duration {
-	c.t.Helper()
-	took := c.wait(limit, "the cluster is not whole", c.whole)
-	c.note("whole after %s", took.Round(10*time.Millisecond))
-	return took
-}

@@ -119,7 +119,7 @@ func (l *load) more(n int, limit time.Duration) {
 
 // expect is what a row allows.
 type expect struct {
-	down      []int         // targets that were broken: they and no others may be told of as down
+	down      []string      // checks whose targets were broken: of them and no others people are told that they are down
 	sampleGap time.Duration // longest time a writer of samples may wait; 0: not looked at
 	recordGap time.Duration // the same for configuration
 	checkGap  time.Duration // longest time no one may have run a check
@@ -202,13 +202,13 @@ func (l *load) verify(e expect) {
 }
 
 // told checks that of each broken target somebody was told, and of no other.
-func (c *cluster) told(down []int) {
+func (c *cluster) told(down []string) {
 	c.t.Helper()
 	broken := map[string]bool{}
-	for _, i := range down {
-		broken[checkName(i)] = true
-		if len(c.world.got("CheckDown", "firing", checkName(i))) == 0 {
-			c.t.Errorf("missed: nobody was told that %s is down", checkName(i))
+	for _, name := range down {
+		broken[name] = true
+		if len(c.world.got("CheckDown", "firing", name)) == 0 {
+			c.t.Errorf("missed: nobody was told that %s is down", name)
 		}
 	}
 	wrong := map[string]int{}

@@ -176,7 +176,7 @@ func TestMechanismPause(t *testing.T) {
 	_, err = out.Read(make([]byte, 1))
 	require.NoError(t, err)
 	p.pause()
-	require.Equal(t, byte('T'), p.state(t))
+	require.Eventually(t, func() bool { return p.state(t) == 'T' }, 5*time.Second, 5*time.Millisecond)
 	p.resume()
-	require.NotEqual(t, byte('T'), p.state(t))
+	require.Eventually(t, func() bool { return p.state(t) != 'T' }, 5*time.Second, 5*time.Millisecond)
 }

@@ -42,15 +42,14 @@ type samples struct {
 }
 
 type sampleWriter struct {
-	mu         sync.Mutex
-	batches    []batch // acknowledged
-	unsure     []batch // given up at the end
-	refused    string  // first answer that no repetition would change
-	maxGap     time.Duration
-	gapAt      time.Time
-	last       time.Time // of an acknowledgement
-	perNode    map[string]int
-	firstAcked time.Time
+	mu      sync.Mutex
+	batches []batch // acknowledged
+	unsure  []batch // given up at the end
+	refused string  // first answer that no repetition would change
+	maxGap  time.Duration
+	gapAt   time.Time
+	last    time.Time // of an acknowledgement
+	perNode map[string]int
 }
 
 // batch is perSeries samples of every series of one writer.
@@ -158,11 +157,13 @@ func (wr *sampleWriter) add(b batch, ok bool, refused string) {
 }
 
 // encode makes the body of a remote write, version 1.
-func (s *samples) encode(w int, b batch) []byte {
+func (s *samples) encode(w int, b batch) []byte { return s.encodeAs(sampleMetric, w, b) }
+
+func (s *samples) encodeAs(metric string, w int, b batch) []byte {
 	req := prompb.WriteRequest{Timeseries: make([]prompb.TimeSeries, seriesPerWriter)}
 	for i := range req.Timeseries {
 		ts := &req.Timeseries[i]
-		ts.Labels = []prompb.Label{{Name: "__name__", Value: sampleMetric}, {Name: "i", Value: strconv.Itoa(i)}, {Name: "w", Value: strconv.Itoa(w)}}
+		ts.Labels = []prompb.Label{{Name: "__name__", Value: metric}, {Name: "i", Value: strconv.Itoa(i)}, {Name: "w", Value: strconv.Itoa(w)}}
 		for k := range s.perSeries {
 			ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: b.first + int64(k)*sampleStep.Milliseconds(), Value: s.value(b.seq, k)})
 		}

@@ -13,7 +13,7 @@ func TestSingle(t *testing.T) {
 	l := c.startLoad()
 	n := c.nodes[0]
 	n.kill()
-	n.restart()
+	c.restart(n)
 	l.more(10, 30*time.Second)
 	n.proc.pause()
 	c.hold(2 * time.Second)
@@ -21,7 +21,7 @@ func TestSingle(t *testing.T) {
 	l.more(10, 30*time.Second)
 	c.cutPower(n)
 	healed := time.Now()
-	n.restart()
+	c.restart(n)
 	l.more(10, 30*time.Second)
 	l.verify(expect{from: healed})
 }
