@@ -182,7 +182,7 @@ func TestMetadataChanges(t *testing.T) {
 	g := newGroup(t, fast, 3)
 	told := make(chan struct{}, 1000)
 	cancel := g.all[1].Subscribe(func() { told <- struct{}{} })
-	want := model.Member{ID: "n1", Name: "eins", Region: "us", Role: model.RoleWitness, Version: "1.2.3", Load: 0.25, Lag: 1500 * time.Millisecond, Behind: true, Draining: true,
+	want := model.Member{ID: "n1", Name: "eins", Region: "us", Role: model.RoleWitness, Version: "1.2.3", Load: 0.25, Lag: 1500 * time.Millisecond, Behind: true, Draining: true, Serving: true,
 		Addresses: model.Addresses{Cluster: "10.0.0.1:9701", Gossip: "10.0.0.1:9702", Peer: "10.0.0.1:9703", Client: "10.0.0.1:9704", HTTP: "https://10.0.0.1:9700/base"},
 		Labels:    map[string]string{"rack": "r1", "zone": "z"}, Started: time.Unix(1700000000, 0).UTC(), State: model.MemberAlive}
 	g.all[0].Update(func(m *model.Member) { id, self := m.ID, m.Self; *m = want; m.ID, m.Self = id, self })

@@ -116,7 +116,7 @@ func sameMember(a, b model.Member) bool {
 	la, lb := a.Labels, b.Labels
 	a.Labels, b.Labels = nil, nil
 	eq := a.ID == b.ID && a.Name == b.Name && a.Region == b.Region && a.Role == b.Role && a.Version == b.Version && a.Addresses == b.Addresses &&
-		a.Load == b.Load && a.Lag == b.Lag && a.Behind == b.Behind && a.Draining == b.Draining && a.Started.Equal(b.Started)
+		a.Load == b.Load && a.Lag == b.Lag && a.Behind == b.Behind && a.Draining == b.Draining && a.Serving == b.Serving && a.Started.Equal(b.Started)
 	return eq && maps.Equal(la, lb)
 }
 

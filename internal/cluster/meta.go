@@ -38,6 +38,7 @@ const (
 const (
 	flagBehind   = 1
 	flagDraining = 2
+	flagServing  = 4
 )
 
 // hostMark stands for the member's host: its addresses mostly share it.
@@ -107,6 +108,9 @@ func appendMeta(m model.Member) []byte {
 	if m.Draining {
 		flags |= flagDraining
 	}
+	if m.Serving {
+		flags |= flagServing
+	}
 	number(tagFlags, flags)
 	if !m.Started.IsZero() {
 		number(tagStarted, uint64(max(0, m.Started.Unix())))
@@ -169,7 +173,7 @@ func decodeMeta(b []byte) (m model.Member, err error) {
 			m.Lag = time.Duration(min(number(), math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
 		case tagFlags:
 			f := number()
-			m.Behind, m.Draining = f&flagBehind != 0, f&flagDraining != 0
+			m.Behind, m.Draining, m.Serving = f&flagBehind != 0, f&flagDraining != 0, f&flagServing != 0
 		case tagStarted:
 			m.Started = time.Unix(int64(min(number(), 1<<40)), 0).UTC()
 		case tagLabel:

@@ -82,6 +82,7 @@ type Member struct {
 	Lag              time.Duration // age of the oldest sample that it has not delivered to a live server
 	Behind           bool          // it lacks samples or events that others have
 	Draining         bool          // it gets no work
+	Serving          bool          // its store takes samples, its worker checks
 	Started          time.Time     // when its process began
 	State            MemberState
 	Since            time.Time // of State, as this server saw it
