@@ -26,6 +26,9 @@ func CheckDir(dir string) error {
 	} else if err != nil {
 		return fmt.Errorf("check configuration store: %w", err)
 	}
+	if begun(dir) {
+		return nil // an interrupted first start; the next one begins anew
+	}
 	if err := checkWAL(filepath.Join(member, "wal"), filepath.Join(member, "snap")); err != nil {
 		return err
 	}

@@ -1,22 +1,23 @@
 // Package control is the configuration store: an embedded etcd that answers
-// in-process, without a client port. It keeps etcd from meeting the two things
-// it does not survive: a full disk and its own damaged files.
+// in-process. It makes the cluster of its members grow and shrink, and keeps
+// etcd from meeting the two things it does not survive: a full disk and its
+// own damaged files.
 package control
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"panoptes/internal/model"
 )
@@ -29,107 +30,35 @@ type (
 	WatchBatch = model.KVBatch
 )
 
-// Config says where the store lives and how it guards itself. The zero value
-// of an optional field is its default.
-type Config struct {
-	Dir       string // etcd's data directory; made when it does not exist
-	NodeID    string // name of this member; never the same on two servers
-	ClusterID string // token of the cluster
-
-	PeerAddr string        // host:port for other members; default 127.0.0.1:0 (any free port of loopback)
-	PeerTLS  TLSFiles      // mutual TLS towards other members; required unless PeerAddr is loopback
-	Initial  []Member      // all first members of the cluster, this one included; default this one alone
-	Join     bool          // this server joins a running cluster that already lists it
-	Heart    time.Duration // heartbeat; an election takes ten of them. Default 100ms
-
-	QuotaBytes   int64 // largest size of etcd's database; default 512 MiB
-	MinFreeBytes int64 // writes are refused when less than this is free on the disk; default 128 MiB
-	ReserveBytes int64 // size of the file that is given up when something else fills the disk; default 256 MiB
-
-	Timeout      time.Duration // limit of one call; default 5s
-	StartTimeout time.Duration // after this without being ready Status says so; default 60s
-}
-
-// TLSFiles names PEM files. Certificate and key are read again at each handshake.
-type TLSFiles struct{ Cert, Key, CA string }
-
-// Member is one voter of the cluster.
-type Member struct{ NodeID, Addr string }
-
-// Deps are the collaborators of a Control. All may be left out.
-type Deps struct {
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-	// FreeSpace reports the bytes that a process may still write below dir.
-	// Default: what the file system says.
-	FreeSpace func(dir string) (int64, error)
-}
-
-func (c *Config) setDefaults() {
-	if c.PeerAddr == "" {
-		c.PeerAddr = "127.0.0.1:0"
-	}
-	if c.Heart == 0 {
-		c.Heart = 100 * time.Millisecond
-	}
-	if c.QuotaBytes == 0 {
-		c.QuotaBytes = 512 << 20
-	}
-	if c.MinFreeBytes == 0 {
-		c.MinFreeBytes = 128 << 20
-	}
-	if c.ReserveBytes == 0 {
-		c.ReserveBytes = 256 << 20
-	}
-	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
-	}
-	if c.StartTimeout == 0 {
-		c.StartTimeout = time.Minute
-	}
-}
-
-func (c *Config) validate() error {
-	var inv model.Invalid
-	if c.Dir == "" {
-		inv.Add("dir", "must name a directory")
-	}
-	if c.NodeID == "" {
-		inv.Add("node_id", "must be given: two members with the same name are taken for one")
-	}
-	if c.ClusterID == "" {
-		inv.Add("cluster_id", "must be given")
-	}
-	host, _, err := net.SplitHostPort(c.PeerAddr)
-	if err != nil {
-		inv.Add("peer_addr", "must be host:port: %s", err)
-	} else if ip := net.ParseIP(host); c.PeerTLS == (TLSFiles{}) && (ip == nil || !ip.IsLoopback()) {
-		inv.Add("peer_addr", "must be a loopback address such as 127.0.0.1:0 unless peer TLS is set")
-	}
-	if t := c.PeerTLS; t != (TLSFiles{}) && (t.Cert == "" || t.Key == "" || t.CA == "") {
-		inv.Add("peer_tls", "needs all three of cert, key and CA")
-	}
-	if c.QuotaBytes < 16<<20 {
-		inv.Add("quota_bytes", "must be at least 16 MiB")
-	}
-	if c.MinFreeBytes < 0 || c.ReserveBytes < 0 {
-		inv.Add("min_free_bytes", "and reserve_bytes must not be negative")
-	}
-	return inv.Err()
-}
+// leaderPatience is how long there may be no leader before it is worth a word:
+// an election takes less.
+const leaderPatience = 2500 * time.Millisecond
 
 // Control is the configuration store of this server. Its methods may be used
 // by several goroutines; before Ready they answer model.ErrUnavailable.
 type Control struct {
-	cfg   Config
-	log   *slog.Logger
-	space *space
-	met   *metrics
+	cfg    Config
+	log    *slog.Logger
+	space  *space
+	met    *metrics
+	name   func(nodeID string) string
+	verify func(tls.ConnectionState) error
+	slots  *slots
+	peers  *peers
+	http   *http.Client
 
-	ready  chan struct{}
-	closed atomic.Bool
-	eng    atomic.Pointer[engine]
-	fatal  atomic.Pointer[string] // why etcd ended itself
+	bmu   sync.Mutex
+	bound Config // cfg with the ports that were found; zero before the first start
+
+	ready   chan struct{}
+	opened  sync.Once // ready
+	restart chan chan error
+	closed  atomic.Bool
+	eng     atomic.Pointer[engine]
+	fatal   atomic.Pointer[string] // why etcd ended itself
+	waiting atomic.Pointer[string] // why it has not started yet
+	removed atomic.Bool            // this member is none any more
+	away    atomic.Bool            // restarting
 
 	// ctx ends all watches; it is made here because watches may be asked for before Run.
 	ctx     context.Context //nolint:containedctx // the lifetime of the watches, not of a call
@@ -139,6 +68,7 @@ type Control struct {
 	late    atomic.Bool
 	full    atomic.Bool // etcd raised its NOSPACE alarm
 	slim    chan struct{}
+	lost    atomic.Int64 // when the leader was lost, Unix ns; 0 while there is one
 }
 
 // New checks the configuration. It starts nothing and touches no file.
@@ -153,16 +83,25 @@ func New(cfg Config, deps Deps) (*Control, error) {
 	if deps.FreeSpace == nil {
 		deps.FreeSpace = freeSpace
 	}
+	if deps.NodeName == nil {
+		deps.NodeName = func(string) string { return "" }
+	}
 	c := &Control{
-		cfg:   cfg,
-		log:   deps.Logger,
-		ready: make(chan struct{}),
-		slim:  make(chan struct{}, 1),
+		cfg:     cfg,
+		log:     deps.Logger,
+		name:    deps.NodeName,
+		verify:  deps.Verify,
+		slots:   newSlots(cfg.NodeID),
+		peers:   newPeers(),
+		ready:   make(chan struct{}),
+		restart: make(chan chan error),
+		slim:    make(chan struct{}, 1),
 		space: &space{
 			dir: cfg.Dir, file: filepath.Join(cfg.Dir, "reserve"), free: deps.FreeSpace,
 			min: cfg.MinFreeBytes, reserve: cfg.ReserveBytes, log: deps.Logger,
 		},
 	}
+	c.http = c.peerHTTP()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.met = newMetrics(deps.Registerer, c)
 	return c, nil
@@ -172,66 +111,179 @@ func New(cfg Config, deps Deps) (*Control, error) {
 func (c *Control) Ready() <-chan struct{} { return c.ready }
 
 // Run keeps the store open until ctx ends. It returns an error when etcd
-// cannot be started; a store that dies later, or that has no quorum, keeps
-// Run waiting, so that the rest of the server goes on: Status and Writable
-// give the reason.
+// cannot be started; a store that dies later, that has no quorum, or that was
+// removed from the cluster keeps Run waiting, so that the rest of the server
+// goes on: Status and Writable give the reason.
 func (c *Control) Run(ctx context.Context) error {
 	defer func() {
-		c.mu.Lock()
-		c.closed.Store(true)
-		c.mu.Unlock()
-		c.cancel()
+		c.shut()
 		c.watches.Wait()
+		c.http.CloseIdleConnections()
 	}()
+	if c.cfg.Endpoints != nil {
+		return c.runClient(ctx)
+	}
 	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("open configuration store: %w", err)
 	}
 	c.space.check()
-	bridge := newBridge(c.log, func(msg string) { c.fatal.CompareAndSwap(nil, &msg) })
+	var gone atomic.Bool // others said that this member was removed
+	bridge := newBridge(c.log, func(msg string) { c.fatal.CompareAndSwap(nil, &msg) }, func() { gone.Store(true) })
 	stopLog := bridge.run()
 	defer stopLog()
 
-	eng, err := startEngine(c.cfg, bridge.zap())
-	if err != nil {
+	var asked chan error // who waits for the restart
+	for {
+		eng, err := c.open(ctx, bridge.zap(), asked != nil)
+		if asked != nil {
+			asked <- err // it has room
+			asked = nil
+		}
+		if eng == nil {
+			if err == nil {
+				<-ctx.Done()
+			}
+			return err
+		}
+		asked = c.tend(ctx, eng, &gone)
+		if asked == nil {
+			c.shut()
+			return eng.close(15 * time.Second)
+		}
+		if err := eng.close(10 * time.Second); err != nil {
+			c.died(err)
+			asked <- err
+			<-ctx.Done()
+			return nil
+		}
+	}
+}
+
+// open starts the engine. A server that joins, or starts again, is patient:
+// what it waits for is outside of it. No engine and no error means that there
+// is nothing to do but to wait for the end.
+func (c *Control) open(ctx context.Context, lg *zap.Logger, again bool) (*engine, error) {
+	if wasRemoved(c.cfg.Dir, c.cfg.NodeID) {
+		if c.cfg.Join && c.listed(ctx) {
+			c.log.Info("this server was removed and added again; its old data are dropped")
+			if err := errors.Join(os.RemoveAll(filepath.Join(c.cfg.Dir, "member")), dropMark(c.cfg.Dir, removedFile)); err != nil {
+				return nil, fmt.Errorf("open configuration store: %w", err)
+			}
+		} else {
+			c.removed.Store(true)
+			c.log.Warn("this server was removed from the cluster")
+			return nil, nil
+		}
+	}
+	began := time.Now()
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		eng, err := c.startEngine(ctx, lg)
+		if err == nil {
+			c.waiting.Store(nil)
+			return eng, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
 		if msg := c.fatal.Load(); msg != nil {
 			err = errors.Join(err, errors.New(*msg))
 		}
-		if isAddrInUse(err) {
-			return fmt.Errorf("open configuration store %s: %w (choose other ports with --port-offset or peer_listen)", c.cfg.Dir, err)
+		joining := c.cfg.Join && !memberExists(c.cfg.Dir) && c.fatal.Load() == nil
+		if !joining && !(again && c.fatal.Load() == nil && time.Since(began) < 10*time.Second) {
+			if isAddrInUse(err) {
+				return nil, fmt.Errorf("open configuration store %s: %w (choose other ports with --port-offset or peer_listen)", c.cfg.Dir, err)
+			}
+			return nil, fmt.Errorf("open configuration store %s: %w", c.cfg.Dir, err)
 		}
-		return fmt.Errorf("open configuration store %s: %w", c.cfg.Dir, err)
+		msg := err.Error()
+		if old := c.waiting.Swap(&msg); old == nil || *old != msg {
+			c.log.Warn("configuration store not started yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(pause):
+		}
 	}
+}
+
+// tend looks after a started engine until ctx ends or a restart is asked for,
+// whose channel it returns then.
+func (c *Control) tend(ctx context.Context, eng *engine, gone *atomic.Bool) (asked chan error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wctx, stop := context.WithCancel(ctx)
 	defer stop()
+	defer c.eng.Store(nil)
 	wg.Go(func() { c.monitor(wctx, eng) })
-
-	select {
-	case <-eng.etcd.Server.ReadyNotify():
-		c.eng.Store(eng)
-		c.log.Info("configuration store ready", "node", c.cfg.NodeID, "peer", eng.peer, "took", time.Since(eng.started))
-		close(c.ready)
-		select {
-		case <-ctx.Done():
-		case err := <-eng.etcd.Err():
-			c.died(err)
-			<-ctx.Done()
+	ended := func(err error) {
+		if eng.front != nil {
+			eng.front.Stop() // clients find another member
 		}
-	case err := <-eng.etcd.Err():
-		c.died(err)
-		<-ctx.Done()
-	case <-ctx.Done():
+		if gone.Load() || errors.Is(err, errRemoved) {
+			c.leave()
+		} else {
+			c.died(err)
+		}
 	}
+	ready := eng.etcd.Server.ReadyNotify()
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			c.admit(eng)
+			wg.Go(func() { c.lead(wctx, eng) })
+		case asked := <-c.restart:
+			c.away.Store(true)
+			c.log.Info("configuration store restarts")
+			return asked
+		case err := <-eng.etcd.Err():
+			ended(err)
+			<-ctx.Done()
+			return nil
+		case <-eng.gone():
+			var err error
+			if !eng.etcd.Server.IsMemberExist(eng.etcd.Server.MemberID()) {
+				err = errRemoved
+			}
+			ended(err)
+			<-ctx.Done()
+			return nil
+		case <-ctx.Done():
+			c.shut()
+			return nil
+		}
+	}
+}
 
+// admit opens the store for callers.
+func (c *Control) admit(eng *engine) {
+	c.eng.Store(eng)
+	c.away.Store(false)
+	if err := dropMark(c.cfg.Dir, beginFile); err != nil {
+		c.log.Warn("mark of the first start stays", "err", err)
+	}
+	c.log.Info("configuration store ready", "node", c.cfg.NodeID, "peer", c.address().PeerAdvertise, "took", time.Since(eng.started))
+	c.opened.Do(func() { close(c.ready) })
+}
+
+// shut refuses new calls and ends the watches.
+func (c *Control) shut() {
 	c.mu.Lock()
 	c.closed.Store(true)
 	c.mu.Unlock()
-	stop()
 	c.cancel()
-	c.watches.Wait() // they use the client, so they end first
-	wg.Wait()
-	return eng.close(10 * time.Second)
+}
+
+var errRemoved = errors.New("removed from the cluster")
+
+// leave notes for this and later starts that this server is no member any more.
+func (c *Control) leave() {
+	c.removed.Store(true)
+	c.log.Warn("this server was removed from the cluster")
+	if err := writeMark(c.cfg.Dir, removedFile, c.cfg.NodeID+"\n"); err != nil {
+		c.log.Warn("the removal is not noted in the directory", "err", err)
+	}
 }
 
 func (c *Control) died(err error) {
@@ -243,39 +295,47 @@ func (c *Control) died(err error) {
 	c.log.Error("configuration store died; this server goes on with the last seen configuration and needs a restart", "err", msg)
 }
 
-// client returns the in-process client, or why there is none.
-func (c *Control) client() (*clientv3.Client, error) {
-	if err := c.state(); err != nil {
-		return nil, err
+// Restart closes the store and opens it again in this process, because etcd
+// reads the CA file of peers only when it starts. Watches go on by themselves,
+// writes wait, reads answer model.ErrUnavailable meanwhile (about a second).
+// Servers must do this one after the other. It returns when the store is ready.
+func (c *Control) Restart(ctx context.Context) error {
+	asked := make(chan error, 1)
+	select {
+	case c.restart <- asked:
+	case <-c.ctx.Done():
+		return fmt.Errorf("restart: %w", c.state())
+	case <-ctx.Done():
+		return fmt.Errorf("restart: %w: %w", model.ErrUnavailable, ctx.Err())
 	}
-	return c.eng.Load().client, nil
-}
-
-// state says why the store cannot be used at all.
-func (c *Control) state() error {
-	switch {
-	case c.closed.Load():
-		return fmt.Errorf("%w: the configuration store is shutting down", model.ErrUnavailable)
-	case c.fatal.Load() != nil:
-		return fmt.Errorf("%w: the configuration store has stopped (%s); restart this server", model.ErrUnavailable, *c.fatal.Load())
-	case c.eng.Load() == nil && c.late.Load():
-		return fmt.Errorf("%w: the configuration store did not get ready in %s: no majority of servers, or its log is damaged", model.ErrUnavailable, c.cfg.StartTimeout)
-	case c.eng.Load() == nil:
-		return fmt.Errorf("%w: the configuration store is starting", model.ErrUnavailable)
+	select {
+	case err := <-asked:
+		if err != nil {
+			return fmt.Errorf("restart: %w", err)
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("restart: %w: %w", model.ErrUnavailable, ctx.Err())
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for c.eng.Load() == nil {
+		select {
+		case <-tick.C:
+		case <-c.ctx.Done():
+			return fmt.Errorf("restart: %w", c.state())
+		case <-ctx.Done():
+			return fmt.Errorf("restart: %w: %w", model.ErrUnavailable, ctx.Err())
+		}
 	}
 	return nil
 }
 
-// Writable says why a write would be refused now, nil when it would not.
-func (c *Control) Writable() error {
-	if err := c.state(); err != nil {
-		return err
+// address returns the configuration with the ports that were found.
+func (c *Control) address() Config {
+	c.bmu.Lock()
+	defer c.bmu.Unlock()
+	if c.bound.PeerAddr == "" {
+		return c.cfg
 	}
-	if c.eng.Load().etcd.Server.Leader() == 0 {
-		return fmt.Errorf("%w: the configuration store has no leader: too few servers are reachable", model.ErrUnavailable)
-	}
-	if c.full.Load() {
-		return fmt.Errorf("%w: the configuration store has reached its size limit of %d bytes", model.ErrNoSpace, c.cfg.QuotaBytes)
-	}
-	return c.space.writable()
+	return c.bound
 }

@@ -20,6 +20,7 @@ import (
 type bridge struct {
 	log     *slog.Logger
 	fatal   func(msg string)
+	removed func() // others say that this member was removed
 	queue   chan line
 	dropped atomic.Int64
 }
@@ -30,8 +31,8 @@ type line struct {
 	attrs []slog.Attr
 }
 
-func newBridge(log *slog.Logger, fatal func(string)) *bridge {
-	return &bridge{log: log.With("engine", "etcd"), fatal: fatal, queue: make(chan line, 256)}
+func newBridge(log *slog.Logger, fatal func(string), removed func()) *bridge {
+	return &bridge{log: log.With("engine", "etcd"), fatal: fatal, removed: removed, queue: make(chan line, 256)}
 }
 
 // run begins to write lines; the function it returns writes what is left and stops.
@@ -123,6 +124,9 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	for k, v := range enc.Fields {
 		l.attrs = append(l.attrs, slog.Any(k, v))
+	}
+	if text, _ := enc.Fields["error"].(string); e.Message == "server error" && strings.Contains(text, "permanently removed") {
+		c.b.removed()
 	}
 	if e.Level == zapcore.FatalLevel {
 		msg := e.Message

@@ -22,7 +22,12 @@ type Status struct {
 	FreeBytes int64  // free on its disk
 	Reserve   bool   // the reserve is in place
 	Members   int
-	PeerAddr  string
+	PeerAddr  string // advertised
+
+	ClientAddr  string   // advertised; empty when there is none
+	Learner     bool     // this server has no vote yet
+	Removed     bool     // this server is no member any more
+	Unreachable []string // node ids of members that do not answer this one
 }
 
 // Status answers from what this server knows; it does not ask others.
@@ -32,8 +37,14 @@ func (c *Control) Status(context.Context) Status {
 	if err := c.Writable(); err != nil {
 		st.Err = err.Error()
 	}
+	st.Removed = c.removed.Load()
 	e := c.eng.Load()
 	if e == nil || c.closed.Load() {
+		return st
+	}
+	st.Unreachable = c.peers.silent()
+	if e.etcd == nil {
+		c.remoteStatus(&st)
 		return st
 	}
 	s := e.etcd.Server
@@ -44,17 +55,25 @@ func (c *Control) Status(context.Context) Status {
 	st.DBBytes = s.Backend().Size()
 	st.UsedBytes = s.Backend().SizeInUse()
 	st.Members = len(s.Cluster().Members())
-	st.PeerAddr = e.peer
+	st.Learner = s.IsLearner()
+	st.PeerAddr = c.address().PeerAdvertise
+	st.ClientAddr = c.address().ClientAdvertise
 	return st
 }
 
 // Defragment gives space of etcd's database back to the disk. Reads and writes
-// of this server wait meanwhile.
-func (c *Control) Defragment(context.Context) error {
-	if _, err := c.client(); err != nil {
+// of this server wait meanwhile. A client has nothing to do.
+func (c *Control) Defragment(ctx context.Context) error {
+	eng, err := c.use()
+	if err != nil || eng.etcd == nil {
 		return err
 	}
-	if err := c.eng.Load().etcd.Server.Backend().Defrag(); err != nil {
+	_, release, err := eng.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := eng.etcd.Server.Backend().Defrag(); err != nil {
 		return fmt.Errorf("defragment configuration store: %w", err)
 	}
 	return nil
@@ -62,12 +81,20 @@ func (c *Control) Defragment(context.Context) error {
 
 // Snapshot writes a consistent copy of etcd's database to w and returns its revision.
 func (c *Control) Snapshot(ctx context.Context, w io.Writer) (int64, error) {
-	cl, err := c.client()
+	eng, err := c.use()
 	if err != nil {
 		return 0, err
 	}
-	rev := c.eng.Load().etcd.Server.KV().Rev()
-	rc, err := cl.Snapshot(ctx)
+	ctx, release, err := eng.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	rev, err := c.revision(ctx, eng)
+	if err != nil {
+		return 0, c.mapErr(ctx, "snapshot", err)
+	}
+	rc, err := eng.client.Snapshot(ctx)
 	if err != nil {
 		return 0, c.mapErr(ctx, "snapshot", err)
 	}
@@ -78,16 +105,35 @@ func (c *Control) Snapshot(ctx context.Context, w io.Writer) (int64, error) {
 	return rev, nil
 }
 
-// Compact forgets the history up to revision rev. etcd does so by itself after
-// an hour; watches that are further behind begin anew.
-func (c *Control) Compact(ctx context.Context, rev int64) error {
-	cl, err := c.client()
-	if err != nil {
-		return err
+// revision of the data of this server; a client's is that of the majority.
+func (c *Control) revision(ctx context.Context, eng *engine) (int64, error) {
+	if eng.etcd != nil {
+		return eng.etcd.Server.KV().Rev(), nil
 	}
 	ctx, done := c.deadline(ctx)
 	defer done()
-	if _, err := cl.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil {
+	res, err := c.readRemote(ctx, eng, ownPrefix, []clientv3.OpOption{clientv3.WithCountOnly()})
+	if err != nil {
+		return 0, err
+	}
+	return res.Header.Revision, nil
+}
+
+// Compact forgets the history up to revision rev. etcd does so by itself after
+// an hour; watches that are further behind begin anew.
+func (c *Control) Compact(ctx context.Context, rev int64) error {
+	eng, err := c.use()
+	if err != nil {
+		return err
+	}
+	ctx, release, err := eng.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx, done := c.deadline(ctx)
+	defer done()
+	if _, err := eng.client.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil {
 		return c.mapErr(ctx, "compact", err)
 	}
 	return nil
@@ -95,34 +141,36 @@ func (c *Control) Compact(ctx context.Context, rev int64) error {
 
 // monitor looks after the disk and etcd's alarm until ctx ends.
 func (c *Control) monitor(ctx context.Context, eng *engine) {
-	tick := time.NewTicker(time.Second)
+	tick, quick := time.NewTicker(time.Second), time.NewTicker(100*time.Millisecond)
 	defer tick.Stop()
+	defer quick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.slim:
-			c.recover(ctx)
+			c.unalarm(ctx, eng)
+		case <-quick.C:
+			c.look(eng.etcd.Server.Leader() != 0)
 		case <-tick.C:
 			c.space.check()
-			if c.eng.Load() == nil && time.Since(eng.started) > c.cfg.StartTimeout && !c.late.Swap(true) {
+			if c.eng.Load() == nil && !c.removed.Load() && time.Since(eng.started) > c.cfg.StartTimeout && !c.late.Swap(true) {
 				c.log.Error("configuration store not ready; no majority of servers, or its log is damaged", "after", c.cfg.StartTimeout)
 			}
 			if c.full.Load() {
-				c.recover(ctx)
+				c.unalarm(ctx, eng)
 			}
 		}
 	}
 }
 
-// recover lifts etcd's NOSPACE alarm: compact, defragment, disarm. When the
+// unalarm lifts etcd's NOSPACE alarm: compact, defragment, disarm. When the
 // data themselves have outgrown the quota the next write raises it again.
-func (c *Control) recover(ctx context.Context) {
-	cl, err := c.client()
-	if err != nil {
+func (c *Control) unalarm(ctx context.Context, eng *engine) {
+	if c.state() != nil {
 		return
 	}
-	rev := c.eng.Load().etcd.Server.KV().Rev()
+	rev := eng.etcd.Server.KV().Rev()
 	if err := c.Compact(ctx, rev); err != nil {
 		c.log.Debug("compaction after alarm", "err", err) // already compacted to here
 	}
@@ -130,12 +178,12 @@ func (c *Control) recover(ctx context.Context) {
 		c.log.Warn("space alarm stays", "err", err)
 		return
 	}
-	if c.eng.Load().etcd.Server.Backend().Size() > c.cfg.QuotaBytes*9/10 {
+	if eng.etcd.Server.Backend().Size() > c.cfg.QuotaBytes*9/10 {
 		return
 	}
 	actx, done := c.deadline(ctx)
 	defer done()
-	alarms, err := cl.AlarmList(actx)
+	alarms, err := eng.client.AlarmList(actx)
 	if err != nil {
 		c.log.Warn("space alarm stays", "err", err)
 		return
@@ -144,7 +192,7 @@ func (c *Control) recover(ctx context.Context) {
 		if a.Alarm != pb.AlarmType_NOSPACE {
 			continue
 		}
-		if _, err := cl.AlarmDisarm(actx, &clientv3.AlarmMember{MemberID: a.MemberID, Alarm: a.Alarm}); err != nil {
+		if _, err := eng.client.AlarmDisarm(actx, &clientv3.AlarmMember{MemberID: a.MemberID, Alarm: a.Alarm}); err != nil {
 			c.log.Warn("space alarm stays", "err", err)
 			return
 		}

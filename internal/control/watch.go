@@ -35,7 +35,7 @@ func (c *Control) Watch(ctx context.Context, prefix string, rev int64) <-chan Wa
 		case <-ctx.Done():
 			return
 		}
-		for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
+		for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 500*time.Millisecond) {
 			next, err := c.watch(ctx, out, prefix, rev)
 			if next > rev {
 				pause = 50 * time.Millisecond
@@ -58,11 +58,20 @@ func (c *Control) Watch(ctx context.Context, prefix string, rev int64) <-chan Wa
 
 // watch delivers until something fails. It returns the last revision delivered.
 func (c *Control) watch(ctx context.Context, out chan<- WatchBatch, prefix string, rev int64) (int64, error) {
-	cl, err := c.client()
+	eng, err := c.use()
 	if err != nil {
 		return rev, err
 	}
-	if now := c.eng.Load().etcd.Server.KV().Rev(); rev > now {
+	ctx, release, err := eng.acquire(ctx)
+	if err != nil {
+		return rev, err
+	}
+	defer release()
+	now, err := c.revision(ctx, eng)
+	if err != nil {
+		return rev, err
+	}
+	if rev > now {
 		c.log.Warn("configuration is older than what was seen before; reading all of it again", "seen", rev, "revision", now)
 		rev = 0 // a restored backup; etcd would wait for the seen revision to come
 	}
@@ -82,7 +91,7 @@ func (c *Control) watch(ctx context.Context, out chan<- WatchBatch, prefix strin
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for res := range cl.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(rev+1)) {
+	for res := range eng.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(rev+1)) {
 		if err := res.Err(); err != nil {
 			return rev, err
 		}
