@@ -1,5 +1,6 @@
 // Command bench measures this program and others side by side in one run: what
-// a sample of remote write costs, and what ten thousand HTTP checks cost.
+// a sample of remote write costs, what ten thousand HTTP checks cost, and what
+// three servers cost and win over one.
 package main
 
 import (
@@ -32,7 +33,7 @@ func main() {
 	flag.IntVar(&s.checks, "checks", 10_000, "HTTP checks")
 	flag.DurationVar(&s.interval, "interval", 20*time.Second, "interval of the checks")
 	flag.IntVar(&s.senders, "senders", 4, "concurrent remote-write senders")
-	flag.StringVar(&s.only, "only", "", "ingest or checks; default both")
+	flag.StringVar(&s.only, "only", "", "ingest, checks or cluster; default all")
 	flag.BoolVar(&s.keep, "keep", false, "keep the scratch directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,8 +45,16 @@ func main() {
 }
 
 func run(ctx context.Context, s settings) (err error) {
-	if s.only != "" && s.only != "ingest" && s.only != "checks" {
-		return fmt.Errorf("-only %q: write ingest or checks", s.only)
+	parts := []struct {
+		name string
+		run  func(context.Context, settings, string) error
+	}{{"ingest", benchIngest}, {"checks", benchChecks}, {"cluster", benchCluster}}
+	known := s.only == ""
+	for _, p := range parts {
+		known = known || p.name == s.only
+	}
+	if !known {
+		return fmt.Errorf("-only %q: write ingest, checks or cluster", s.only)
 	}
 	dir, err := os.MkdirTemp("", "panoptes-bench-")
 	if err != nil {
@@ -57,14 +66,12 @@ func run(ctx context.Context, s settings) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	fmt.Printf("%s, %d cores, %s\n\n", runtime.Version(), runtime.NumCPU(), time.Now().Format("2006-01-02 15:04"))
-	if s.only != "checks" {
-		if err := benchIngest(ctx, s, dir); err != nil {
-			return fmt.Errorf("remote write: %w", err)
+	for _, p := range parts {
+		if s.only != "" && s.only != p.name {
+			continue
 		}
-	}
-	if s.only != "ingest" {
-		if err := benchChecks(ctx, s, dir); err != nil {
-			return fmt.Errorf("checks: %w", err)
+		if err := p.run(ctx, s, dir); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return nil

@@ -62,13 +62,25 @@ func startPrometheus(ctx context.Context, bin, dir string) (*process, error) {
 		"--config.file="+conf, "--storage.tsdb.path="+filepath.Join(dir, "prometheus"), "--web.listen-address="+addr, "--web.enable-remote-write-receiver", "--log.level=warn")
 }
 
-func startPanoptes(ctx context.Context, dir string) (*process, error) {
+// panoptes is the path of our own program.
+func panoptes() (string, error) {
 	bin, err := filepath.Abs("bin/panoptes")
+	if set := os.Getenv("PANOPTES_BIN"); set != "" {
+		bin, err = set, nil
+	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if _, err := os.Stat(bin); err != nil {
-		return nil, fmt.Errorf("%w; run `make build` first", err)
+		return "", fmt.Errorf("%w; run `make build` first", err)
+	}
+	return bin, nil
+}
+
+func startPanoptes(ctx context.Context, dir string) (*process, error) {
+	bin, err := panoptes()
+	if err != nil {
+		return nil, err
 	}
 	addr, err := freePort()
 	if err != nil {
@@ -78,7 +90,7 @@ func startPanoptes(ctx context.Context, dir string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{"PANOPTES_API_KEY=" + apiKey, "PANOPTES_ADMIN_PASSWORD=" + apiKey, "PANOPTES_PEER_LISTEN=127.0.0.1:0", "PANOPTES_PROBE_ALLOW_LOOPBACK=true", "PANOPTES_INGEST_SERIES_PER_SOURCE=2000000"}
+	env := []string{"PANOPTES_API_KEY=" + apiKey, "PANOPTES_ADMIN_PASSWORD=" + apiKey, "PANOPTES_PEER_LISTEN=127.0.0.1:0", "PANOPTES_CLUSTER_LISTEN=127.0.0.1:0", "PANOPTES_GOSSIP_LISTEN=127.0.0.1:0", "PANOPTES_CLIENT_LISTEN=127.0.0.1:0", "PANOPTES_PROBE_ALLOW_LOOPBACK=true", "PANOPTES_INGEST_SERIES_PER_SOURCE=2000000"}
 	return start(ctx, "panoptes", "http://"+addr, bin, env, "server", "--data-dir", data, "--listen", addr, "--log-level", "warn")
 }
 

@@ -183,7 +183,7 @@ func TestRegionUplink(t *testing.T) {
 		defer c.world.mu.Unlock()
 		var out []delivery
 		for _, d := range c.world.deliveries {
-			if d.Status == "firing" && d.Labels["region"] == n.region && strings.Contains(strings.ToLower(d.Labels["alertname"]), "region") {
+			if d.Status == "firing" && d.Labels["alertname"] == "RegionImpaired" && d.Labels["region"] == n.region {
 				out = append(out, d)
 			}
 		}
