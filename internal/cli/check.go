@@ -313,12 +313,8 @@ func removeCmd(c *client, plural, singular string) *cobra.Command {
 
 func (c *client) remove(cmd *cobra.Command, plural, singular string, names []string, yes bool) error {
 	if !yes {
-		fmt.Fprintf(cmd.ErrOrStderr(), "remove %s %s? [y/N] ", singular, strings.Join(names, ", "))
-		var answer string
-		// No answer means no.
-		_, _ = fmt.Fscanln(cmd.InOrStdin(), &answer)
-		if !strings.HasPrefix(strings.ToLower(answer), "y") {
-			return &exitError{exitFailed, fmt.Errorf("nothing removed (answer y, or give --yes)")}
+		if err := confirm(cmd, fmt.Sprintf("remove %s %s?", singular, printable(strings.Join(names, ", "))), "nothing removed"); err != nil {
+			return err
 		}
 	}
 	for _, name := range names {

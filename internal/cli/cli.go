@@ -95,7 +95,7 @@ The other commands talk to a server; tell them where it is with --server and
 	root.AddCommand(
 		serverCmd(stdio), demoCmd(stdio), configCmd(stdio), verifyControlCmd(),
 		loginCmd(c), statusCmd(c),
-		checkCmd(c), getCmd(c), deleteCmd(c),
+		checkCmd(c), nodeCmd(c), tokenCmd(c), getCmd(c), deleteCmd(c),
 		applyCmd(c), exportCmd(c), importCmd(c),
 		queryCmd(c), silenceCmd(c), alertCmd(c), eventCmd(c),
 		versionCmd(c),

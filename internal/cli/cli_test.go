@@ -140,7 +140,7 @@ func TestLoginFile(t *testing.T) {
 // Every command has help, and wrong usage ends with 2.
 func TestHelpAndUsage(t *testing.T) {
 	never := func(http.ResponseWriter, *http.Request) {}
-	for _, c := range []string{"server", "demo", "check", "get", "delete", "apply", "export", "import", "query", "silence", "alerts", "events", "status", "login", "config", "version"} {
+	for _, c := range []string{"server", "demo", "check", "get", "delete", "apply", "export", "import", "query", "silence", "alerts", "events", "status", "login", "config", "version", "node", "token"} {
 		code, out, _ := run(t, never, "", c, "--help")
 		require.Equal(t, 0, code, c)
 		require.Contains(t, out, "Usage:", c)

@@ -116,11 +116,12 @@ func (e *apiError) Error() string {
 
 // request is one call of the API.
 type request struct {
-	method string
-	path   string // below the server, with its query
-	body   any    // marshalled to JSON; nil for none
-	header http.Header
-	auth   func(*http.Request) // instead of the key
+	method  string
+	path    string // below the server, with its query
+	body    any    // marshalled to JSON; nil for none
+	header  http.Header
+	auth    func(*http.Request) // instead of the key
+	timeout time.Duration       // two minutes when it is 0
 }
 
 // do sends r and decodes the answer into out, when out is not nil.
@@ -134,7 +135,10 @@ func (c *client) do(ctx context.Context, r request, out any) (http.Header, error
 		}
 		body = bytes.NewReader(b)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	if r.timeout == 0 {
+		r.timeout = 2 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, first(r.method, http.MethodGet), server+r.path, body)
 	if err != nil {

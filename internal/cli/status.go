@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -28,7 +29,7 @@ func statusCmd(c *client) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use: "status", Args: cobra.NoArgs,
-		Short: "Tell how the server is; exit code 0 ok, 1 warning, 2 critical, 3 unknown",
+		Short: "Tell how the server and its cluster are; exit code 0 ok, 1 warning, 2 critical, 3 unknown",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var h struct {
 				Status string  `json:"status"`
@@ -49,20 +50,32 @@ func statusCmd(c *client) *cobra.Command {
 			if err := json.Unmarshal(raw, &h); err != nil {
 				return &exitError{statusUnknown, fmt.Errorf("decode health: %w", err)}
 			}
+			cluster, err := c.clusterOf(cmd)
+			if err != nil {
+				return &exitError{statusUnknown, err}
+			}
 			w := cmd.OutOrStdout()
 			if out.json() {
-				if _, err := w.Write(append(raw, '\n')); err != nil {
+				if err := printStatusJSON(w, &out, raw, cluster); err != nil {
 					return err
 				}
 			} else {
-				fmt.Fprintf(w, "%s, score %.0f of 100\n", h.Status, h.Score)
+				levels := slices.Sorted(maps.Keys(h.Levels))
+				fmt.Fprintf(w, "%s, score %.0f of 100", h.Status, h.Score)
+				for _, level := range levels {
+					fmt.Fprintf(w, ", %s %s", level, h.Levels[level].Status)
+				}
+				fmt.Fprintln(w)
 				var rows [][]string
-				for _, level := range slices.Sorted(maps.Keys(h.Levels)) {
+				for _, level := range levels {
 					for _, p := range h.Levels[level].Parts {
 						rows = append(rows, []string{level, p.Name, p.Status, p.Message})
 					}
 				}
 				if err := table(w, "(log in, or give a key, to see the parts)", []string{"LEVEL", "PART", "STATUS", "MESSAGE"}, rows); err != nil {
+					return err
+				}
+				if err := cluster.print(w); err != nil {
 					return err
 				}
 			}
@@ -79,6 +92,18 @@ func statusCmd(c *client) *cobra.Command {
 	}
 	out.flag(cmd)
 	return cmd
+}
+
+// printStatusJSON adds the cluster to what the server says about its health.
+func printStatusJSON(w io.Writer, out *output, health json.RawMessage, v clusterView) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(health, &all); err != nil {
+		return fmt.Errorf("decode health: %w", err)
+	}
+	if v.Cluster != nil {
+		all["cluster"], all["nodes"] = v.Cluster, v.Nodes
+	}
+	return out.printJSON(w, all)
 }
 
 func loginCmd(c *client) *cobra.Command {

@@ -15,6 +15,9 @@ func TestWrongUsage(t *testing.T) {
 	for line, want := range map[string]string{
 		"nope":                       `"panoptes" has no command "nope"`,
 		"statsu":                     `did you mean "status"?`,
+		"node show":                  `See "panoptes node show --help"`,
+		"node evict n1":              `"panoptes node" has no command "evict"`,
+		"token create --uses many":   `See "panoptes token create --help"`,
 		"check evil":                 `"panoptes check" has no command "evil"`,
 		"import prometheus":          `"panoptes import" has no command "prometheus"`,
 		"check add":                  `See "panoptes check add --help"`,
