@@ -1,0 +1,381 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"panoptes/internal/model"
+	"panoptes/internal/wire"
+)
+
+// sources are the servers that send to this one.
+type sources struct {
+	mu   sync.Mutex // guards byID
+	byID map[string]*source
+}
+
+// source is a server that sends. The stream that holds turn alone uses the
+// fields below it.
+type source struct {
+	id   string
+	turn chan struct{}
+
+	logID   string
+	decoder *wire.Decoder
+	pos     position // of the next record the decoder understands; 0: it has no session
+	skip    position // what is before is stored already
+
+	mu      sync.Mutex // guards the fields below
+	replace context.CancelCauseFunc
+	heard   time.Time
+	lag     lag
+	lagAt   time.Time
+}
+
+// Source is a server that sends to this one.
+type Source struct {
+	NodeID    string
+	LastHeard time.Time
+	Lag       time.Duration // age of the oldest entry that it still holds for us
+	Bytes     int64         // that it still holds for us
+}
+
+// Sources lists the servers that have sent something since the start.
+func (r *Relay) Sources() []Source {
+	r.sources.mu.Lock()
+	defer r.sources.mu.Unlock()
+	list := make([]Source, 0, len(r.sources.byID))
+	for id, s := range r.sources.byID {
+		s.mu.Lock()
+		o := Source{NodeID: id, LastHeard: s.heard, Bytes: s.lag.Bytes}
+		if s.lag.Bytes > 0 {
+			o.Lag = time.Duration(s.lag.Millis)*time.Millisecond + time.Since(s.lagAt)
+		}
+		s.mu.Unlock()
+		list = append(list, o)
+	}
+	sortSources(list)
+	return list
+}
+
+func (s *sources) get(id string) *source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src := s.byID[id]
+	if src == nil {
+		src = &source{id: id, turn: make(chan struct{}, 1)}
+		s.byID[id] = src
+	}
+	return src
+}
+
+func (s *source) hear() {
+	s.mu.Lock()
+	s.heard = time.Now()
+	s.mu.Unlock()
+}
+
+var errReplaced = fmt.Errorf("the source has connected anew: %w", model.ErrUnavailable)
+
+// take waits until an older stream of the same source has ended. The function
+// it returns ends the turn.
+func (s *source) take(ctx context.Context, cancel context.CancelCauseFunc) (func(), error) {
+	s.mu.Lock()
+	if s.replace != nil {
+		s.replace(errReplaced)
+	}
+	s.replace = cancel
+	s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+const queuedMessages = 64
+
+// receive serves the stream of a source: it stores what comes and acknowledges
+// it, many records with one sync.
+func (r *Relay) receive(from model.Peer, s wire.Stream) error {
+	src := r.sources.get(from.NodeID)
+	ctx, cancel := context.WithCancelCause(s.Context())
+	defer cancel(nil)
+	end, err := src.take(ctx, cancel)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := r.welcome(src, s); err != nil {
+		return err
+	}
+	messages := make(chan []byte, queuedMessages)
+	free := make(chan []byte, queuedMessages+8)
+	// The reader ends when this function has returned, and the stream with it.
+	go func() {
+		defer close(messages)
+		for {
+			b, err := s.Recv()
+			if err != nil {
+				return
+			}
+			src.hear()
+			var own []byte
+			select {
+			case own = <-free:
+			default:
+			}
+			select {
+			case messages <- append(own[:0], b...):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t := &taker{r: r, src: src, stream: s}
+	err = t.run(ctx, messages, free)
+	if err != nil {
+		src.pos = 0
+		cancel(err)
+	}
+	return err
+}
+
+func (r *Relay) welcome(src *source, s wire.Stream) error {
+	b, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	src.hear()
+	var h hello
+	if err := json.Unmarshal(b, &h); err != nil {
+		return fmt.Errorf("decode hello: %w", model.DecodeError(err))
+	}
+	if src.decoder == nil {
+		if src.decoder, err = wire.NewDecoder(wire.ServerLimits(), nil); err != nil {
+			return err
+		}
+	}
+	if h.Log != src.logID {
+		src.logID, src.pos = h.Log, 0
+	}
+	if m := h.Missed; m != nil {
+		r.log.Warn("a source has dropped entries that were meant for this server", "node", src.id, "from", time.UnixMilli(m.From), "to", time.UnixMilli(m.To))
+		r.deps.Missed(src.id, time.UnixMilli(m.From), time.UnixMilli(m.To))
+	}
+	w := welcome{}
+	if src.pos != 0 {
+		w = welcome{Log: src.logID, Pos: src.pos}
+	}
+	b, err = json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return s.Send(b)
+}
+
+// taker stores what one stream brings.
+type taker struct {
+	r      *Relay
+	src    *source
+	stream wire.Stream
+	frames []*wire.Frame
+	used   int
+	events []model.Event
+}
+
+const groupSamples = 200_000 // and about as many are stored with one sync
+
+func (t *taker) run(ctx context.Context, messages <-chan []byte, free chan<- []byte) error {
+	for {
+		var b []byte
+		var ok bool
+		select {
+		case b, ok = <-messages:
+		case <-ctx.Done():
+			return nil
+		}
+		if !ok {
+			return nil
+		}
+		t.used = 0
+		samples, ack := 0, false
+		for more := true; more; {
+			n, isRecords, err := t.message(b)
+			if err != nil {
+				return err
+			}
+			samples += n
+			ack = ack || isRecords
+			select {
+			case free <- b:
+			default:
+			}
+			if more = samples < groupSamples; !more {
+				break
+			}
+			select {
+			case b, ok = <-messages:
+				more = ok
+			default:
+				more = false
+			}
+		}
+		if !ack {
+			continue
+		}
+		refused, err := t.store(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.stream.Send(appendPosition(appendPosition([]byte{msgAck}, t.src.pos), position(refused))); err != nil {
+			return nil // stored all the same; the next stream will tell
+		}
+	}
+}
+
+// message decodes one message. What is to be stored is in the frames then.
+func (t *taker) message(b []byte) (samples int, records bool, err error) {
+	if len(b) == 0 {
+		return 0, false, errMessage
+	}
+	src := t.src
+	kind, b := b[0], b[1:]
+	switch kind {
+	case msgLag:
+		var l lag
+		if err := json.Unmarshal(b, &l); err != nil {
+			return 0, false, errMessage
+		}
+		src.mu.Lock()
+		src.lag, src.lagAt = l, time.Now()
+		src.mu.Unlock()
+		return 0, false, nil
+	case msgStart:
+		from, b, err := cutPosition(b)
+		if err != nil {
+			return 0, false, err
+		}
+		skip, _, err := cutPosition(b)
+		if err != nil {
+			return 0, false, err
+		}
+		src.decoder.Reset()
+		src.pos, src.skip = from, skip
+		return 0, false, nil
+	case msgRecords:
+		n, err := t.records(b)
+		return n, true, err
+	}
+	return 0, false, nil // a newer sender
+}
+
+func (t *taker) records(b []byte) (samples int, err error) {
+	src := t.src
+	pos, b, err := cutPosition(b)
+	if err != nil {
+		return 0, err
+	}
+	if src.pos == 0 || pos != src.pos {
+		return 0, fmt.Errorf("%w: records from %s, %s was expected", errMessage, pos, src.pos)
+	}
+	for len(b) > 0 {
+		rec, err := parseRecord(b)
+		if err != nil {
+			return samples, err
+		}
+		if t.used == len(t.frames) {
+			t.frames = append(t.frames, &wire.Frame{})
+		}
+		f := t.frames[t.used]
+		if err := src.decoder.Decode(rec.frame, f); err != nil {
+			return samples, fmt.Errorf("record at %s: %w", src.pos, err)
+		}
+		src.pos += position(rec.size)
+		b = b[rec.size:]
+		if src.pos > src.skip {
+			t.used++
+			samples += f.Samples() + len(f.Events)
+		}
+	}
+	return samples, nil
+}
+
+// store makes everything decoded durable. While this server can store nothing
+// it says so and tries again.
+func (t *taker) store(ctx context.Context) (refused int, err error) {
+	for wait := retryFrom; ; wait = min(2*wait, retryTo) {
+		refused, err = t.tryStore(ctx)
+		if err == nil {
+			return refused, nil
+		}
+		text := refusal{Space: errors.Is(err, model.ErrNoSpace), Text: err.Error()}
+		if b, err := encodeJSON(msgRefused, text); err == nil {
+			if err := t.stream.Send(b); err != nil {
+				return 0, err
+			}
+		}
+		t.r.m.retries.Inc()
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+func (t *taker) tryStore(ctx context.Context) (refused int, err error) {
+	r := t.r
+	frames := t.frames[:t.used]
+	t.events = t.events[:0]
+	samples := 0
+	app := r.deps.Store.Appender(context.WithoutCancel(ctx))
+	for _, f := range frames {
+		t.events = append(t.events, f.Events...)
+		samples += f.Samples()
+		x, err := t.src.decoder.Append(app, f)
+		if err != nil {
+			return 0, errors.Join(err, app.Rollback())
+		}
+		if x.Count > 0 {
+			r.log.Warn("samples of another server refused", "node", t.src.id, "samples", x.Count, "first", x.First)
+		}
+		refused += x.Count
+	}
+	if err := app.Commit(); err != nil {
+		return 0, err
+	}
+	if len(t.events) > 0 {
+		n, err := r.storeEvents(ctx, t.events)
+		if err != nil {
+			return 0, err
+		}
+		refused += n
+	}
+	r.m.received.WithLabelValues(t.src.id).Add(float64(samples))
+	return refused, nil
+}
+
+// storeEvents stores all events, or all but those that are refused for good.
+func (r *Relay) storeEvents(ctx context.Context, events []model.Event) (refused int, err error) {
+	err = r.deps.Events.Append(ctx, events...)
+	var inv model.Invalid
+	if !errors.As(err, &inv) {
+		return 0, err
+	}
+	for _, e := range events {
+		switch err := r.deps.Events.Append(ctx, e); {
+		case errors.As(err, &inv):
+			refused++
+			r.log.Warn("event of another server refused", "event", e.ID, "err", err)
+		case err != nil:
+			return refused, err
+		}
+	}
+	return refused, nil
+}
