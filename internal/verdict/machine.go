@@ -231,6 +231,12 @@ func (m *machine) fresh(r *regionVotes, v *vote, now time.Time) bool {
 	return now.Sub(v.at) < m.ttl && !v.at.Before(m.from) && !v.at.Before(r.from)
 }
 
+// excused reports whether a region does not vote because of its own trouble: it
+// is impaired, or its worker said of this check that it cannot tell.
+func (m *machine) excused(r *regionVotes, s standing, v *vote, now time.Time) bool {
+	return r.void || s == missing && (r.impaired != "" || v != nil && v.abstain && m.fresh(r, v, now))
+}
+
 func (m *machine) tally(now time.Time) (t Tally) {
 	for i := range m.regions {
 		r := &m.regions[i]
@@ -238,8 +244,8 @@ func (m *machine) tally(now time.Time) (t Tally) {
 			continue
 		}
 		t.Total += r.weight
-		s, _ := m.stand(r, now)
-		if r.void || r.impaired != "" && s == missing {
+		s, v := m.stand(r, now)
+		if m.excused(r, s, v, now) {
 			t.Impaired += r.weight
 			continue
 		}

@@ -50,7 +50,7 @@ func (m *machine) listen(now time.Time) (v voices) {
 		}
 		v.n++
 		s, x := m.stand(r, now)
-		if r.void || r.impaired != "" && s == missing {
+		if m.excused(r, s, x, now) {
 			v.impaired = append(v.impaired, r.name)
 			continue
 		}

@@ -128,7 +128,7 @@ type Tally struct {
 	Total   float64 // all configured regions, whether they answer or not
 	Failing float64
 	Missing float64
-	// Impaired is the weight of regions that are impaired as a whole. It stays
+	// Impaired is the weight of regions that cannot tell and say so. It stays
 	// part of Total, so that the others do not gain weight; but that they do not
 	// vote makes no check unknown.
 	Impaired float64

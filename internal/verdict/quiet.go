@@ -46,22 +46,26 @@ func stalled(before, now time.Time) bool {
 // returns to deciding some time after the trouble is over.
 func (e *Engine) listen(now time.Time, cut bool) {
 	q := &e.quiet
-	last := q.ticked.Swap(&now)
+	last, was := q.ticked.Load(), q.cut.Load()
 	stall := last != nil && stalled(*last, now)
-	was := q.cut.Swap(cut)
+	if stall || was && !cut {
+		// First of all, since results are heard meanwhile.
+		until := now.Add(newsPause)
+		q.until.Store(&until)
+	}
+	q.ticked.Store(&now)
+	q.cut.Store(cut)
 	switch {
 	case stall:
 		e.log.Warn("this server stood still; it listens before it decides", "for", now.Sub(*last).Round(time.Second), "pause", newsPause)
 	case was && !cut:
 		e.log.Info("this server is no longer cut off; it listens before it decides", "pause", newsPause)
+	case cut && !was:
+		e.log.Warn("this server is cut off: it sees no other server and its region's workers abstain; it decides nothing")
+		return
 	default:
-		if cut && !was {
-			e.log.Warn("this server is cut off: it sees no other server and its region's workers abstain; it decides nothing")
-		}
 		return
 	}
-	until := now.Add(newsPause)
-	q.until.Store(&until)
 	for _, s := range e.shards {
 		s.mu.Lock()
 		for _, m := range s.byID {
