@@ -24,6 +24,7 @@ type load struct {
 	ended   time.Time
 	stop    func() // ends the writers; what is under way is repeated until acknowledged
 	giveUp  context.CancelFunc
+	use     map[*process]usage // of each process when the load began to run
 }
 
 // startLoad applies the row's checks, starts the writers, and returns when all
@@ -63,6 +64,12 @@ func (c *cluster) startLoad() *load {
 		return nil
 	})
 	l.began = time.Now()
+	l.use = map[*process]usage{}
+	for _, n := range c.members() {
+		if u, err := n.usage(); err == nil {
+			l.use[n.proc] = u
+		}
+	}
 	c.note("load runs")
 	return l
 }
@@ -187,6 +194,7 @@ func (l *load) verify(e expect) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		c.note("notified: %s: %d", name, names[name])
 	}
+	l.growth()
 	limit := func(what string, got, want time.Duration) {
 		if want > 0 && got > want {
 			t.Errorf("%s: %s, allowed are %s", what, got.Round(time.Millisecond), want)

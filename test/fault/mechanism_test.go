@@ -180,3 +180,49 @@ func TestMechanismPause(t *testing.T) {
 	p.resume()
 	require.Eventually(t, func() bool { return p.state(t) != 'T' }, 5*time.Second, 5*time.Millisecond)
 }
+
+func TestMechanismSlowLink(t *testing.T) {
+	n := harness.NewNetwork(t)
+	a, b := n.Host("a"), n.Host("b")
+	var l net.Listener
+	require.NoError(t, b.Do(func() (err error) {
+		l, err = net.Listen("tcp4", b.IP+":80")
+		return err
+	}))
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(c, c)
+		}
+	}()
+	var c net.Conn
+	require.NoError(t, a.Do(func() (err error) {
+		c, err = net.DialTimeout("tcp4", b.IP+":80", time.Second)
+		return err
+	}))
+	defer c.Close()
+	trip := func() time.Duration {
+		began := time.Now()
+		_, err := c.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = c.Read(make([]byte, 1))
+		require.NoError(t, err)
+		return time.Since(began)
+	}
+	require.Less(t, trip(), 50*time.Millisecond)
+	end := n.Slow(a, b, 75*time.Millisecond, 0, 1)
+	require.GreaterOrEqual(t, trip(), 150*time.Millisecond)
+	end()
+	require.Less(t, trip(), 50*time.Millisecond)
+	end = n.Slow(a, b, 0, 0.3, 1)
+	slowest := time.Duration(0)
+	for range 15 {
+		slowest = max(slowest, trip())
+	}
+	require.Greater(t, slowest, 150*time.Millisecond, "of 30 packets some were lost and sent again")
+	end()
+}

@@ -101,12 +101,12 @@ func TestDiskFullAll(t *testing.T) {
 // A server is away for longer than the others keep what it misses: it copies
 // from one of them.
 func TestLateReturn(t *testing.T) {
-	c := newCluster(t, setup{regions: three, checks: 5, env: []string{"PANOPTES_RELAY_MAX_BYTES=2MB", "PANOPTES_RELAY_SEGMENT_BYTES=512KB"}})
+	c := newCluster(t, setup{regions: three, checks: 5, env: []string{"PANOPTES_RELAY_MAX_AGE=1m"}})
 	l := c.startLoad()
 	n := c.follower()
 	n.kill()
 	peer := c.someone()
-	c.wait(5*time.Minute, "nobody drops what the absent server misses", func() error {
+	c.wait(10*time.Minute, "nobody drops what the absent server misses", func() error {
 		list, err := peer.view()
 		if err != nil {
 			return err

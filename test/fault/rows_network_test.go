@@ -330,3 +330,40 @@ func TestNotifySplit(t *testing.T) {
 	l.more(20, 30*time.Second)
 	l.verify(expect{from: healed, down: down})
 }
+
+// The links between the servers are slow and lose a tenth of the packets:
+// nobody is taken for dead, nothing is lost.
+func TestSlowLinks(t *testing.T) {
+	c := newCluster(t, setup{regions: three, checks: 10})
+	l := c.startLoad()
+	var ends []func()
+	for i, a := range c.nodes {
+		for _, b := range c.nodes[i+1:] {
+			ends = append(ends, c.net.Slow(a.host, b.host, 75*time.Millisecond, 0.1, uint64(c.seed)))
+		}
+	}
+	c.note("150 ms and 10 %% loss between all servers")
+	before, _ := l.samples.acked()
+	begin := time.Now()
+	states := map[string]int{}
+	for time.Since(begin) < lasts(20*time.Second, 2*time.Minute) {
+		for _, n := range c.nodes {
+			list, err := n.view()
+			require.NoError(t, err)
+			for _, v := range list {
+				states[v.State]++
+			}
+		}
+		c.hold(200 * time.Millisecond)
+	}
+	after, _ := l.samples.acked()
+	c.note("states seen: %v; %.0f samples/s acknowledged", states, float64(after-before)/time.Since(begin).Seconds())
+	for _, end := range ends {
+		end()
+	}
+	from := time.Now()
+	c.waitWhole(60 * time.Second)
+	l.more(20, 30*time.Second)
+	require.Zero(t, states["dead"], "a server was taken for dead")
+	l.verify(expect{from: from})
+}

@@ -25,6 +25,7 @@ const (
 type Network struct {
 	t     testing.TB
 	hosts int
+	slow  int // links that were slowed down so far
 }
 
 // NewNetwork prepares the router. There is one at a time.

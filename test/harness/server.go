@@ -98,6 +98,7 @@ func (s *Server) Restart() {
 	cmd := exec.Command(s.bin, args...)
 	cmd.Env = append(os.Environ(),
 		"PANOPTES_API_KEY="+APIKey, "PANOPTES_ADMIN_PASSWORD="+Password, "PANOPTES_PEER_LISTEN=127.0.0.1:0",
+		"PANOPTES_CLUSTER_LISTEN=127.0.0.1:0", "PANOPTES_GOSSIP_LISTEN=127.0.0.1:0", "PANOPTES_CLIENT_LISTEN=127.0.0.1:0",
 		"PANOPTES_PROBE_ALLOW_LOOPBACK=true", "PANOPTES_STORAGE_MIN_FREE=16MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB", "PANOPTES_NODE=n1", "PANOPTES_REGION=eu")
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(s.t, err)
