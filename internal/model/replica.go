@@ -5,6 +5,9 @@ import (
 	"io"
 )
 
+// ErrDamaged says that content is not what its checksums say.
+var ErrDamaged = errors.New("damaged")
+
 // Block describes one immutable block of samples.
 type Block struct {
 	ID      string      `json:"id"` // ULID

@@ -19,8 +19,9 @@ import (
 	"panoptes/internal/model"
 )
 
-// ErrDamagedBlock says that a block which was to be imported is not sound.
-var ErrDamagedBlock = errors.New("the block is damaged")
+// ErrDamagedBlock says that a block which was to be imported is not sound. It
+// wraps model.ErrDamaged.
+var ErrDamagedBlock = fmt.Errorf("the block is %w", model.ErrDamaged)
 
 // Import takes over the foreign block that lies in dir, a directory below
 // Incoming, after it has read all of it; Reload makes it visible. It may overlap

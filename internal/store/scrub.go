@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"panoptes/internal/model"
 )
 
 // scrubber reads blocks slowly, so that flipped bits are found while another
@@ -135,4 +137,29 @@ func readBlock(ctx context.Context, b *tsdb.Block, rate int64) (size int64, err 
 		}
 	}
 	return size, p.Err()
+}
+
+// Verify reads a block at once, because somebody has reason to think that it is
+// damaged. It reports damage as the scrubber does and returns it.
+func (s *Store) Verify(ctx context.Context, id string) error {
+	h, err := s.acquireRead()
+	if err != nil {
+		return err
+	}
+	defer s.release(h)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.leaving, cancel)()
+	for _, b := range h.db.Blocks() {
+		if m := b.Meta(); m.ULID.String() == id {
+			if _, err = readBlock(ctx, b, 200*mib); err == nil || ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !s.damagedBlocks()[id] {
+				s.report(DamageReport{Kind: DamageChunk, Path: id, Err: err.Error(), MinTime: m.MinTime, MaxTime: m.MaxTime})
+			}
+			return fmt.Errorf("read block %s: %w", id, err)
+		}
+	}
+	return fmt.Errorf("read block %q: %w", clip(id), model.ErrNotFound)
 }
