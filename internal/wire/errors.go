@@ -79,6 +79,7 @@ func toStatus(err error, known bool) error {
 }
 
 func encodeInvalid(inv model.Invalid) string {
+	inv = inv[:min(len(inv), 64)]
 	b, err := json.Marshal(inv)
 	for len(inv) > 1 && len(b) > maxErrorText {
 		inv = inv[:len(inv)/2]

@@ -310,7 +310,7 @@ func (s *Server) grpcServer(strangers bool) *grpc.Server {
 		grpc.MaxHeaderListSize(16 << 10),
 	}
 	if strangers {
-		kp.MaxConnectionIdle, kp.MaxConnectionAge, kp.MaxConnectionAgeGrace = 10*time.Second, time.Minute, 5*time.Second
+		kp.MaxConnectionIdle, kp.MaxConnectionAge, kp.MaxConnectionAgeGrace = 10*time.Second, time.Minute, 2*time.Minute // joining may take its time
 		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxAnonymous), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(4))
 	} else {
 		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxMessage), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(1024),

@@ -1,0 +1,245 @@
+package pki
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"panoptes/internal/model"
+)
+
+// Bounds of what a stranger says about itself.
+const (
+	maxLabels    = 32
+	maxLabelText = 256
+	maxAddress   = 512
+	casTries     = 20
+)
+
+var (
+	idRE      = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
+	labelRE   = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,127}$`)
+	versionRE = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:[.+-]|$)`)
+)
+
+// decodeJoin reads what a stranger sent and bounds all of it.
+func decodeJoin(b []byte) (joinRequest, error) {
+	var r joinRequest
+	if err := json.Unmarshal(b, &r); err != nil {
+		return joinRequest{}, model.DecodeError(err)
+	}
+	var inv model.Invalid
+	inv.AddErr("", checkNode(r.Name, r.Region, r.Role))
+	if !idRE.MatchString(r.ID) {
+		inv.Add("id", "must be a ULID")
+	}
+	if len(r.TokenID) > 64 || len(r.Secret) > 64 {
+		inv.Add("token", "is too long")
+	}
+	if len(r.Version) > 64 {
+		inv.Add("version", "is too long")
+	}
+	for field, addr := range map[string]string{"cluster": r.Addresses.Cluster, "gossip": r.Addresses.Gossip, "peer": r.Addresses.Peer, "client": r.Addresses.Client} {
+		if addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil || len(addr) > maxAddress {
+			inv.Add("addresses."+field, "must be host:port")
+		}
+	}
+	if len(r.Addresses.HTTP) > maxAddress {
+		inv.Add("addresses.http", "is too long")
+	}
+	if len(r.Hosts) > maxHosts {
+		inv.Add("hosts", "must be %d at most", maxHosts)
+	}
+	if len(r.Labels) > maxLabels {
+		inv.Add("labels", "must be %d at most", maxLabels)
+	}
+	for k, v := range r.Labels {
+		if !labelRE.MatchString(k) || len(v) > maxLabelText {
+			inv.Add("labels", "must be names of letters, digits and _ with values of %d bytes at most", maxLabelText)
+			break
+		}
+	}
+	if err := inv.Err(); err != nil {
+		return joinRequest{}, err
+	}
+	return r, nil
+}
+
+// authorize says whether the token, the node and its machine will do. Nothing
+// is changed.
+func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash string, csr *x509.CertificateRequest, err error) {
+	const again = "make a new one on a server with 'panoptes token create --role %s'"
+	tok, _, err := a.deps.Tokens.Get(ctx, req.TokenID)
+	switch {
+	case errors.Is(err, model.ErrNotFound):
+		return "", nil, refuse(model.ErrUnauthorized, "unknown_token", "the token is not known to this cluster: it was revoked, or is too old; "+again, req.Role)
+	case err != nil:
+		return "", nil, fmt.Errorf("look up the token: %w", err)
+	case !sameSecret(req.Secret, tok.Hash):
+		return "", nil, refuse(model.ErrUnauthorized, "wrong_token", "the token is wrong: copy all of it, or "+again, req.Role)
+	}
+	// From here on the node is no stranger any more: it has the secret.
+	if csr, hash, err = readRequest(req.Request); err != nil {
+		return "", nil, err
+	}
+	known, err := a.deps.Nodes.Get(ctx, req.ID)
+	switch {
+	case errors.Is(err, model.ErrNotFound):
+	case err != nil:
+		return "", nil, fmt.Errorf("look up the node: %w", err)
+	case known.Revoked || a.p.isRevoked(req.ID):
+		return "", nil, refuse(model.ErrForbidden, "revoked_node", "this node (%s) was removed from the cluster: empty its data directory and join again with a new token", req.ID)
+	case known.KeyHash != hash:
+		return "", nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
+	}
+	repeated := slices.Contains(tok.Used, req.ID)
+	now := a.deps.Now()
+	switch skew := req.Time.Sub(now); {
+	case !repeated && now.After(tok.Expires):
+		return "", nil, refuse(model.ErrForbidden, "expired_token", "the token ended at %s: "+again, tok.Expires.UTC().Format(time.RFC3339), req.Role)
+	case !repeated && tok.Uses < 1:
+		return "", nil, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: "+again+", with --uses N for several nodes", req.Role)
+	case tok.Role != req.Role && (tok.Role != model.RoleServer || req.Role != model.RoleWitness):
+		return "", nil, refuse(model.ErrForbidden, "role", "the token lets a node of the role %s join, this one is a %s: "+again, tok.Role, req.Role, req.Role)
+	case tok.Region != "" && tok.Region != req.Region:
+		return "", nil, refuse(model.ErrForbidden, "region", "the token is for region %q, this node is in %q: start it with --region %s, or make a new token with 'panoptes token create --role %s --region %s'", tok.Region, req.Region, tok.Region, req.Role, req.Region)
+	case skew.Abs() > maxSkew:
+		return "", nil, refuse(model.ErrForbidden, "clock", "the clock of this machine is %s the server's: set it (NTP) and join again", describeSkew(skew))
+	case !compatible(req.Version, a.deps.Version):
+		return "", nil, refuse(model.ErrForbidden, "version", "version %s cannot join servers of version %s (the same major, and a minor that differs by one at most): install %s and join again", req.Version, a.deps.Version, a.deps.Version)
+	}
+	return hash, csr, nil
+}
+
+func describeSkew(skew time.Duration) string {
+	if skew < 0 {
+		return skew.Abs().Round(time.Second).String() + " behind"
+	}
+	return skew.Round(time.Second).String() + " ahead of"
+}
+
+// compatible says whether two versions can be in one cluster. What is not a
+// version (a build of a developer) is.
+func compatible(a, b string) bool {
+	va, vb := versionRE.FindStringSubmatch(a), versionRE.FindStringSubmatch(b)
+	if va == nil || vb == nil {
+		return true
+	}
+	n := func(s string) int {
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			return 0
+		}
+		return v
+	}
+	d := n(va[2]) - n(vb[2])
+	return n(va[1]) == n(vb[1]) && d >= -1 && d <= 1
+}
+
+// freeName makes sure that nobody else has the name. That of a node which is
+// there is not given away; one that is not is replaced: it loses its name and
+// may not come back beside its successor.
+func (a *Authority) freeName(ctx context.Context, req joinRequest) error {
+	for range casTries {
+		other, err := a.deps.Nodes.ByName(ctx, req.Name)
+		if errors.Is(err, model.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look up the name: %w", err)
+		}
+		if other.ID == req.ID {
+			return nil
+		}
+		if other.ID == a.p.node.ID || !other.Revoked && a.deps.Alive(other.ID) {
+			return refuse(model.ErrConflict, "name_taken", "the name %q is taken by another %s, which is alive: start this one with another --node NAME, or run 'panoptes node remove %s' and join again", req.Name, other.Role, quoteArg(req.Name))
+		}
+		gone := other
+		gone.Name, gone.Revoked = replacedName(other), true
+		err = a.deps.Nodes.Update(ctx, gone)
+		switch {
+		case err == nil:
+			a.event(ctx, req, model.EventNode, "node.replaced", "warning", fmt.Sprintf("%s %s (%s) is replaced by a new one of the same name", other.Role, other.Name, other.ID), "")
+			return nil
+		case !errors.Is(err, model.ErrRevision):
+			return fmt.Errorf("free the name %s: %w", req.Name, err)
+		}
+	}
+	return fmt.Errorf("free the name %s: %w: it changes all the time", req.Name, model.ErrUnavailable)
+}
+
+func quoteArg(s string) string {
+	for _, r := range s {
+		if r == ' ' || r == '(' || r == ')' {
+			return "'" + s + "'"
+		}
+	}
+	return s
+}
+
+// useToken counts one use, unless this node has been counted already.
+func (a *Authority) useToken(ctx context.Context, req joinRequest) error {
+	for range casTries {
+		tok, rev, err := a.deps.Tokens.Get(ctx, req.TokenID)
+		if err != nil {
+			return fmt.Errorf("use the token: %w", err)
+		}
+		if slices.Contains(tok.Used, req.ID) {
+			return nil
+		}
+		if tok.Uses < 1 {
+			return refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: make a new one on a server with 'panoptes token create --role %s', with --uses N for several nodes", req.Role)
+		}
+		tok.Uses--
+		tok.Used = append(slices.Clone(tok.Used), req.ID)
+		if err = a.deps.Tokens.Update(ctx, tok, rev); err == nil {
+			return nil
+		}
+		if !errors.Is(err, model.ErrRevision) {
+			return fmt.Errorf("use the token: %w", err)
+		}
+	}
+	return fmt.Errorf("use the token: %w: too many nodes use it at once", model.ErrUnavailable)
+}
+
+// record puts the node on record, or brings its record up to date.
+func (a *Authority) record(ctx context.Context, req joinRequest, hash string) (model.Node, error) {
+	n := model.Node{
+		ID: req.ID, Name: req.Name, Role: req.Role, Region: req.Region, Labels: req.Labels, Addresses: req.Addresses,
+		KeyHash: hash, TokenID: req.TokenID, Version: req.Version, Joined: a.deps.Now().UTC().Truncate(time.Second),
+	}
+	for range casTries {
+		old, err := a.deps.Nodes.Get(ctx, req.ID)
+		switch {
+		case errors.Is(err, model.ErrNotFound):
+			err = a.deps.Nodes.Create(ctx, n)
+		case err != nil:
+			return n, fmt.Errorf("put the node on record: %w", err)
+		default:
+			n.Revision, n.Joined, n.Draining = old.Revision, old.Joined, old.Draining
+			err = a.deps.Nodes.Update(ctx, n)
+		}
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, model.ErrConflict):
+			// Another node took the name since freeName looked.
+			if _, gerr := a.deps.Nodes.Get(ctx, req.ID); errors.Is(gerr, model.ErrNotFound) {
+				return n, refuse(model.ErrConflict, "name_taken", "the name %q has just been taken by another node: start this one with another --node NAME and join again", req.Name)
+			}
+		case !errors.Is(err, model.ErrRevision):
+			return n, fmt.Errorf("put the node on record: %w", err)
+		}
+	}
+	return n, fmt.Errorf("put the node on record: %w: it changes all the time", model.ErrUnavailable)
+}

@@ -1,0 +1,627 @@
+package pki_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"panoptes/internal/model"
+	"panoptes/internal/pki"
+	"panoptes/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// clock is a clock that tests set.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+
+// records are the catalog of a test: nodes and tokens with compare-and-swap.
+type records struct {
+	mu     sync.Mutex
+	rev    int64
+	nodes  map[string]model.Node
+	tokens map[string]model.Token
+	revs   map[string]int64
+	fail   func(op string) error // called before each operation; may be nil
+}
+
+func newRecords() *records {
+	return &records{nodes: map[string]model.Node{}, tokens: map[string]model.Token{}, revs: map[string]int64{}}
+}
+
+func (r *records) do(op string) error {
+	if r.fail != nil {
+		return r.fail(op)
+	}
+	return nil
+}
+
+type nodeStore struct{ *records }
+
+func (s nodeStore) Get(_ context.Context, id string) (model.Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("node.get"); err != nil {
+		return model.Node{}, err
+	}
+	n, ok := s.nodes[id]
+	if !ok {
+		return n, fmt.Errorf("node %s: %w", id, model.ErrNotFound)
+	}
+	return n, nil
+}
+
+func (s nodeStore) ByName(_ context.Context, name string) (model.Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("node.byname"); err != nil {
+		return model.Node{}, err
+	}
+	for _, n := range s.nodes {
+		if n.Name == name {
+			return n, nil
+		}
+	}
+	return model.Node{}, fmt.Errorf("node %s: %w", name, model.ErrNotFound)
+}
+
+func (s nodeStore) Create(_ context.Context, n model.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("node.create"); err != nil {
+		return err
+	}
+	for _, o := range s.nodes {
+		if o.ID == n.ID || o.Name == n.Name {
+			return model.ErrConflict
+		}
+	}
+	s.rev++
+	n.Revision = s.rev
+	s.nodes[n.ID] = n
+	return nil
+}
+
+func (s nodeStore) Update(_ context.Context, n model.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("node.update"); err != nil {
+		return err
+	}
+	if s.nodes[n.ID].Revision != n.Revision {
+		return model.ErrRevision
+	}
+	s.rev++
+	n.Revision = s.rev
+	s.nodes[n.ID] = n
+	return nil
+}
+
+type tokenStore struct{ *records }
+
+func (s tokenStore) Get(_ context.Context, name string) (model.Token, int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("token.get"); err != nil {
+		return model.Token{}, 0, err
+	}
+	t, ok := s.tokens[name]
+	if !ok {
+		return t, 0, model.ErrNotFound
+	}
+	return t, s.revs[name], nil
+}
+
+func (s tokenStore) Update(_ context.Context, t model.Token, rev int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.do("token.update"); err != nil {
+		return err
+	}
+	if s.revs[t.Name] != rev {
+		return model.ErrRevision
+	}
+	s.rev++
+	s.tokens[t.Name], s.revs[t.Name] = t, s.rev
+	return nil
+}
+
+// world is a first server that answers.
+type world struct {
+	*records
+	t     *testing.T
+	clock *clock
+	p     *pki.PKI
+	wire  *wire.Server
+	addr  string
+
+	mu      sync.Mutex
+	events  []model.Event
+	alive   map[string]bool
+	welcome func(n model.Node) (json.RawMessage, error)
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{records: newRecords(), t: t, clock: &clock{}, alive: map[string]bool{}}
+	w.welcome = func(n model.Node) (json.RawMessage, error) { return json.Marshal("hello " + n.Name) }
+	p, err := pki.Create(w.config("n1", model.RoleServer), pki.Deps{})
+	require.NoError(t, err)
+	w.p = p
+	w.addr, w.wire = w.serve(p, "1.4.0", nil)
+	return w
+}
+
+func (w *world) config(name string, role model.NodeRole) pki.Config {
+	return pki.Config{Dir: filepath.Join(w.t.TempDir(), "pki"), Name: name, Region: "eu", Role: role, Now: w.clock.now, CheckEvery: 20 * time.Millisecond}
+}
+
+// serve answers as p does until the test ends.
+func (w *world) serve(p *pki.PKI, version string, more func(*wire.Server)) (string, *wire.Server) {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(w.t, err)
+	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: p.ServerTLS(), AnonymousRate: 1000, AnonymousConns: 1000}, wire.ServerDeps{Identify: p.Identify})
+	require.NoError(w.t, err)
+	a, err := pki.NewAuthority(p, pki.AuthorityDeps{
+		Nodes: nodeStore{w.records}, Tokens: tokenStore{w.records}, Version: version,
+		Welcome: func(_ context.Context, n model.Node) (json.RawMessage, error) { return w.welcome(n) },
+		Audit: func(_ context.Context, e model.Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, e)
+		},
+		Alive: func(id string) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.alive[id]
+		},
+	})
+	require.NoError(w.t, err)
+	a.Register(s)
+	s.Handle("test.whoami", nil, func(_ context.Context, from model.Peer, _ []byte) ([]byte, error) {
+		return fmt.Appendf(nil, "%s/%s/%s/%s", from.Role, from.Region, from.Name, from.NodeID), nil
+	})
+	s.HandleStream("test.echo", nil, func(_ model.Peer, st wire.Stream) error {
+		for {
+			b, err := st.Recv()
+			if err != nil {
+				return err
+			}
+			if err := st.Send(b); err != nil {
+				return err
+			}
+		}
+	})
+	if more != nil {
+		more(s)
+	}
+	run(w.t, s.Run)
+	return l.Addr().String(), s
+}
+
+func run(t *testing.T, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func (w *world) token(role model.NodeRole, region string, ttl time.Duration, uses int) string {
+	w.t.Helper()
+	plain, rec, err := w.p.NewToken(role, region, ttl, uses, w.clock.now())
+	require.NoError(w.t, err)
+	w.records.mu.Lock()
+	defer w.records.mu.Unlock()
+	w.rev++
+	w.tokens[rec.Name], w.revs[rec.Name] = rec, w.rev
+	return plain
+}
+
+func (w *world) join(cfg pki.Config, token string) (*pki.PKI, error) {
+	w.t.Helper()
+	p, _, err := pki.Join(within(w.t, 20*time.Second), cfg, pki.JoinRequest{Addr: w.addr, Token: token, Version: "1.4.2"}, pki.Deps{Servers: func() []string { return []string{w.addr} }})
+	return p, err
+}
+
+func (w *world) mustJoin(name string, role model.NodeRole) (*pki.PKI, pki.Config) {
+	w.t.Helper()
+	cfg := w.config(name, role)
+	p, err := w.join(cfg, w.token(role, "", time.Hour, 1))
+	require.NoError(w.t, err)
+	return p, cfg
+}
+
+func (w *world) lastEvent() model.Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.NotEmpty(w.t, w.events)
+	return w.events[len(w.events)-1]
+}
+
+func (w *world) edit(id string, f func(*model.Node)) {
+	w.records.mu.Lock()
+	defer w.records.mu.Unlock()
+	n := w.nodes[id]
+	f(&n)
+	w.rev++
+	n.Revision = w.rev
+	w.nodes[id] = n
+}
+
+// client connects as p.
+func client(t *testing.T, p *pki.PKI) *wire.Client {
+	t.Helper()
+	c := wire.NewClient(wire.ClientConfig{TLS: p.ClientTLS}, wire.ClientDeps{})
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+func whoami(t *testing.T, p *pki.PKI, nodeID, addr string) (string, error) {
+	t.Helper()
+	b, err := client(t, p).Conn(nodeID, addr).Call(within(t, 5*time.Second), "test.whoami", nil)
+	return string(b), err
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestFirstServer(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("n0", model.RoleServer)
+	_, err := pki.Open(cfg, pki.Deps{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	p, err := pki.Create(cfg, pki.Deps{})
+	require.NoError(t, err)
+	require.Len(t, p.GossipKey(), 32)
+	_, err = pki.Create(cfg, pki.Deps{})
+	require.ErrorIs(t, err, fs.ErrExist, "an identity is not overwritten")
+	again, err := pki.Open(cfg, pki.Deps{})
+	require.NoError(t, err)
+	require.Equal(t, p.NodeID(), again.NodeID())
+	require.Equal(t, p.ClusterID(), again.ClusterID())
+	require.Equal(t, p.GossipKey(), again.GossipKey())
+	require.Equal(t, p.KeyHash(), again.KeyHash())
+	files, err := os.ReadDir(cfg.Dir)
+	require.NoError(t, err)
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name())
+		i, err := f.Info()
+		require.NoError(t, err)
+		require.Equal(t, fs.FileMode(0o600), i.Mode().Perm(), f.Name())
+	}
+	require.Equal(t, []string{"ca.crt", "ca.key", "gossip.key", "node.crt", "node.json", "node.key", "roots.pem"}, names)
+	cfg.Role = model.RoleWitness
+	cfg.Dir = t.TempDir()
+	_, err = pki.Create(cfg, pki.Deps{})
+	require.ErrorContains(t, err, "start a server first")
+}
+
+func TestOpenTellsWhatIsWrong(t *testing.T) {
+	w := newWorld(t)
+	open := func(change func(*pki.Config)) error {
+		cfg := w.config("n0", model.RoleServer)
+		_, err := pki.Create(cfg, pki.Deps{})
+		require.NoError(t, err)
+		change(&cfg)
+		_, err = pki.Open(cfg, pki.Deps{})
+		return err
+	}
+	require.ErrorContains(t, open(func(c *pki.Config) { c.Name = "other" }), `belongs to the node "n0"`)
+	require.ErrorContains(t, open(func(c *pki.Config) { c.Role = model.RoleWitness }), "belongs to a server")
+	require.NoError(t, open(func(c *pki.Config) { c.Region = "us" }))
+	for _, name := range []string{"node.key", "roots.pem", "ca.crt", "ca.key", "gossip.key"} {
+		for _, content := range []string{"", "garbage"} {
+			err := open(func(c *pki.Config) { require.NoError(t, os.WriteFile(filepath.Join(c.Dir, name), []byte(content), 0o600)) })
+			require.ErrorContains(t, err, name)
+			require.ErrorContains(t, err, "join again")
+		}
+		err := open(func(c *pki.Config) { require.NoError(t, os.Remove(filepath.Join(c.Dir, name))) })
+		require.ErrorContains(t, err, name)
+		require.NotErrorIs(t, err, fs.ErrNotExist, "a node that lost a file is no new node")
+	}
+	require.NoError(t, open(func(c *pki.Config) { require.NoError(t, os.Remove(filepath.Join(c.Dir, "node.crt"))) }), "a server makes itself a new one")
+	require.NoError(t, open(func(c *pki.Config) {
+		require.NoError(t, os.Chmod(filepath.Join(c.Dir, "ca.key"), 0o644))
+		t.Cleanup(func() {
+			i, err := os.Stat(filepath.Join(c.Dir, "ca.key"))
+			require.NoError(t, err)
+			require.Equal(t, fs.FileMode(0o600), i.Mode().Perm())
+		})
+	}))
+}
+
+func TestJoin(t *testing.T) {
+	w := newWorld(t)
+	for _, role := range []model.NodeRole{model.RoleServer, model.RoleWitness, model.RoleAgent} {
+		cfg := w.config("the "+string(role)+"/1", role)
+		cfg.Hosts = []string{"10.0.0.7", "n2.example", "not a host", "0.0.0.0"}
+		p, welcome, err := pki.Join(within(t, 10*time.Second), cfg, pki.JoinRequest{
+			Addr: w.addr, Token: " " + w.token(role, "eu", time.Hour, 1) + "\n", Version: "1.4.2", Addresses: model.Addresses{Cluster: "10.0.0.7:9701"}, Labels: map[string]string{"rack": "1"},
+		}, pki.Deps{})
+		require.NoError(t, err)
+		require.JSONEq(t, `"hello the `+string(role)+`/1"`, string(welcome))
+		require.Equal(t, w.p.ClusterID(), p.ClusterID())
+		got, err := whoami(t, p, w.p.NodeID(), w.addr)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("%s/eu/the %s/1/%s", role, role, p.NodeID()), got)
+		n := w.nodes[p.NodeID()]
+		require.Equal(t, p.KeyHash(), n.KeyHash)
+		require.Equal(t, "10.0.0.7:9701", n.Addresses.Cluster)
+		require.Equal(t, "1", n.Labels["rack"])
+		e := w.lastEvent()
+		require.Equal(t, "node.joined", e.Code)
+		require.Equal(t, model.EventNode, e.Kind)
+		_, caErr := os.Stat(filepath.Join(cfg.Dir, "ca.key"))
+		_, gossipErr := os.Stat(filepath.Join(cfg.Dir, "gossip.key"))
+		require.Equal(t, role == model.RoleServer, caErr == nil, "the key of the authority is for servers")
+		require.Equal(t, role != model.RoleAgent, gossipErr == nil)
+		if role != model.RoleAgent {
+			require.Equal(t, w.p.GossipKey(), p.GossipKey())
+		}
+		again, err := pki.Open(cfg, pki.Deps{})
+		require.NoError(t, err)
+		require.Equal(t, p.NodeID(), again.NodeID())
+	}
+	// A server that joined lets others join.
+	p2, _ := w.mustJoin("n2", model.RoleServer)
+	w.addr, _ = w.serve(p2, "1.4.0", nil)
+	w.mustJoin("a1", model.RoleAgent)
+	// With a token of a server a witness may join.
+	_, err := w.join(w.config("w2", model.RoleWitness), w.token(model.RoleServer, "", time.Hour, 1))
+	require.NoError(t, err)
+}
+
+func TestJoinRefusals(t *testing.T) {
+	w := newWorld(t)
+	refused := func(cfg pki.Config, token string, reason string, kind error, text string) {
+		t.Helper()
+		before := len(w.nodes)
+		_, err := w.join(cfg, token)
+		require.ErrorIs(t, err, kind)
+		require.ErrorContains(t, err, text)
+		require.Len(t, w.nodes, before)
+		if reason != "" {
+			e := w.lastEvent()
+			require.Equal(t, "node.join_refused", e.Code)
+			require.Equal(t, model.EventAudit, e.Kind)
+			require.Equal(t, reason, e.Labels["reason"])
+			require.Contains(t, e.Message, text)
+			require.NotContains(t, fmt.Sprint(e), token[len(token)-20:], "secrets are no part of events")
+		}
+		_, err = pki.Open(cfg, pki.Deps{})
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
+	agent := func() pki.Config { return w.config("a1", model.RoleAgent) }
+	good := w.token(model.RoleAgent, "", time.Hour, 1)
+
+	other, err := pki.Create(w.config("x", model.RoleServer), pki.Deps{})
+	require.NoError(t, err)
+	foreign, _, err := other.NewToken(model.RoleAgent, "", time.Hour, 1, time.Now())
+	require.NoError(t, err)
+	refused(agent(), foreign, "", model.ErrUnauthorized, "not of the cluster that made the token")
+	require.Empty(t, w.events, "the secret was not sent")
+
+	flip := func(s string, i int) string {
+		b := []byte(s)
+		if b[i] == 'a' {
+			b[i] = 'b'
+		} else {
+			b[i] = 'a'
+		}
+		return string(b)
+	}
+	refused(agent(), flip(good, len(good)-5), "wrong_token", model.ErrUnauthorized, "copy all of it, or make a new one on a server with 'panoptes token create --role agent'")
+	refused(agent(), flip(good, strings.LastIndex(good, ".")-2), "unknown_token", model.ErrUnauthorized, "it was revoked, or is too old; make a new one on a server with 'panoptes token create --role agent'")
+	for _, bad := range []string{"", "pnp1", good + "x", good[:len(good)-1], strings.ToUpper(good), "pnp2" + good[4:]} {
+		_, err := w.join(agent(), bad)
+		var inv model.Invalid
+		require.ErrorAs(t, err, &inv)
+		require.ErrorContains(t, err, "panoptes token create")
+	}
+
+	revoked := w.token(model.RoleAgent, "", time.Hour, 1)
+	delete(w.tokens, strings.Split(revoked, ".")[2])
+	refused(agent(), revoked, "unknown_token", model.ErrUnauthorized, "it was revoked")
+
+	used := w.token(model.RoleAgent, "", time.Hour, 1)
+	_, err = w.join(w.config("a0", model.RoleAgent), used)
+	require.NoError(t, err)
+	refused(agent(), used, "used_token", model.ErrForbidden, "'panoptes token create --role agent', with --uses N for several nodes")
+
+	refused(w.config("s1", model.RoleServer), good, "role", model.ErrForbidden, "make a new one on a server with 'panoptes token create --role server'")
+	refused(agent(), w.token(model.RoleServer, "", time.Hour, 1), "role", model.ErrForbidden, "the token lets a node of the role server join")
+	refused(w.config("s1", model.RoleServer), w.token(model.RoleWitness, "", time.Hour, 1), "role", model.ErrForbidden, "this one is a server")
+	refused(agent(), w.token(model.RoleAgent, "us", time.Hour, 1), "region", model.ErrForbidden, "start it with --region us, or make a new token with 'panoptes token create --role agent --region eu'")
+
+	n1 := w.config("n1", model.RoleAgent)
+	w.nodes["N1"] = model.Node{ID: w.p.NodeID(), Name: "n1", Role: model.RoleServer}
+	refused(n1, good, "name_taken", model.ErrConflict, "'panoptes node remove n1' and join again")
+	delete(w.nodes, "N1")
+
+	late := agent()
+	late.Now = func() time.Time { return w.clock.now().Add(-7 * time.Minute) }
+	refused(late, good, "clock", model.ErrForbidden, "is 7m0s behind the server's: set it (NTP) and join again")
+	early := agent()
+	early.Now = func() time.Time { return w.clock.now().Add(48 * time.Hour) }
+	refused(early, good, "clock", model.ErrForbidden, "48h0m0s ahead of the server's")
+	slightly := w.config("slightly", model.RoleAgent)
+	slightly.Now = func() time.Time { return w.clock.now().Add(-4*time.Minute - 50*time.Second) }
+	p, err := w.join(slightly, w.token(model.RoleAgent, "", time.Hour, 1))
+	require.NoError(t, err)
+	_, err = whoami(t, p, "", w.addr)
+	require.NoError(t, err, "works at once with a clock that is late")
+
+	w.addr, _ = w.serve(w.p, "1.6.0", nil)
+	refused(agent(), good, "version", model.ErrForbidden, "install 1.6.0 and join again")
+	w.addr, _ = w.serve(w.p, "2.4.2", nil)
+	refused(agent(), good, "version", model.ErrForbidden, "version 1.4.2 cannot join servers of version 2.4.2")
+	for _, v := range []string{"v1.3.9", "1.5.0-rc1", "1.4.2", "devel"} {
+		w.addr, _ = w.serve(w.p, v, nil)
+		_, err = w.join(w.config("with "+v, model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1))
+		require.NoError(t, err, v)
+	}
+
+	w.clock.advance(61 * time.Minute)
+	refused(agent(), good, "expired_token", model.ErrForbidden, "make a new one on a server with 'panoptes token create --role agent'")
+}
+
+func TestTokenHasItsUses(t *testing.T) {
+	w := newWorld(t)
+	tok := w.token(model.RoleAgent, "", time.Hour, 5)
+	var ok, refused atomic.Int64
+	var wg sync.WaitGroup
+	cfgs := make([]pki.Config, 12)
+	for i := range cfgs {
+		cfgs[i] = w.config(fmt.Sprint("a", i), model.RoleAgent)
+	}
+	for _, cfg := range cfgs {
+		wg.Go(func() {
+			switch _, err := w.join(cfg, tok); {
+			case err == nil:
+				ok.Add(1)
+			case errors.Is(err, model.ErrForbidden):
+				refused.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 5, ok.Load())
+	require.EqualValues(t, 7, refused.Load())
+	require.Len(t, w.nodes, 5)
+}
+
+func TestReplacedMachine(t *testing.T) {
+	w := newWorld(t)
+	old, _ := w.mustJoin("a1", model.RoleAgent)
+	w.mu.Lock()
+	w.alive[old.NodeID()] = true
+	w.mu.Unlock()
+	_, err := w.join(w.config("a1", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1))
+	require.ErrorIs(t, err, model.ErrConflict)
+	w.mu.Lock()
+	w.alive[old.NodeID()] = false
+	w.mu.Unlock()
+	p, err := w.join(w.config("a1", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1))
+	require.NoError(t, err)
+	require.NotEqual(t, old.NodeID(), p.NodeID())
+	require.Equal(t, "a1", w.nodes[p.NodeID()].Name)
+	require.True(t, w.nodes[old.NodeID()].Revoked)
+	require.Contains(t, w.nodes[old.NodeID()].Name, "a1 (replaced ")
+	require.NoError(t, model.CheckName(w.nodes[old.NodeID()].Name))
+	require.True(t, slices.ContainsFunc(w.events, func(e model.Event) bool { return e.Code == "node.replaced" }))
+}
+
+func TestJoinAgainAfterACrash(t *testing.T) {
+	// The server fails at each of its steps, once; the node tries again with the
+	// same directory and the same token of one use.
+	steps := []string{"token.get", "node.get", "node.byname", "token.update", "node.create", "welcome"}
+	for _, step := range steps {
+		for _, done := range []bool{false, true} { // whether the step was carried out and the answer lost
+			t.Run(fmt.Sprint(step, " ", done), func(t *testing.T) {
+				w := newWorld(t)
+				broken := false
+				w.fail = func(op string) error {
+					if op != step || broken {
+						return nil
+					}
+					broken = true
+					return fmt.Errorf("%w: no quorum", model.ErrUnavailable)
+				}
+				if done {
+					w.fail = nil
+				}
+				w.welcome = func(model.Node) (json.RawMessage, error) {
+					if (step == "welcome" || done) && !broken {
+						broken = true
+						return nil, fmt.Errorf("%w: no quorum", model.ErrUnavailable)
+					}
+					return json.RawMessage(`{}`), nil
+				}
+				cfg, tok := w.config("a1", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1)
+				_, err := w.join(cfg, tok)
+				require.ErrorIs(t, err, model.ErrUnavailable)
+				require.ErrorContains(t, err, "no quorum")
+				_, err = pki.Open(cfg, pki.Deps{})
+				require.ErrorIs(t, err, fs.ErrNotExist)
+				p, err := w.join(cfg, tok)
+				require.NoError(t, err)
+				require.Len(t, w.nodes, 1)
+				_, err = whoami(t, p, "", w.addr)
+				require.NoError(t, err)
+			})
+		}
+	}
+}
+
+func TestJoinAgainWhenTheNodeCrashed(t *testing.T) {
+	// Everything was answered, and any file may not have been written.
+	for _, role := range []model.NodeRole{model.RoleServer, model.RoleAgent} {
+		w := newWorld(t)
+		cfg, tok := w.config("n2", role), w.token(role, "", time.Hour, 1)
+		p, err := w.join(cfg, tok)
+		require.NoError(t, err)
+		id := p.NodeID()
+		w.clock.advance(2 * time.Hour) // the token has ended too
+		for _, lost := range []string{"roots.pem", "ca.crt", "ca.key", "node.crt", "gossip.key", ""} {
+			// As it was before the last file was written: the node is of no cluster.
+			node, err := os.ReadFile(filepath.Join(cfg.Dir, "node.json"))
+			require.NoError(t, err)
+			var m map[string]any
+			require.NoError(t, json.Unmarshal(node, &m))
+			delete(m, "cluster_id")
+			node, err = json.Marshal(m)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, "node.json"), node, 0o600))
+			_ = os.Remove(filepath.Join(cfg.Dir, lost))
+			_, err = pki.Open(cfg, pki.Deps{})
+			require.ErrorIs(t, err, fs.ErrNotExist)
+			p, err = w.join(cfg, tok)
+			require.NoError(t, err, "without %s", lost)
+			require.Equal(t, id, p.NodeID())
+		}
+		require.Len(t, w.nodes, 1)
+		// A complete identity may ask again as well, e.g. for its welcome.
+		_, err = w.join(cfg, tok)
+		require.NoError(t, err)
+		// But nobody else with the same token, nor with the node's id and another key.
+		_, err = w.join(w.config("n3", role), tok)
+		require.ErrorIs(t, err, model.ErrForbidden)
+		require.NoError(t, os.Remove(filepath.Join(cfg.Dir, "node.key")))
+		_, err = w.join(cfg, tok)
+		require.Error(t, err)
+		var m = map[string]any{"id": id, "name": "n2", "region": "eu", "role": role}
+		b, err := json.Marshal(m)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, "node.json"), b, 0o600))
+		_, err = w.join(cfg, tok)
+		require.ErrorIs(t, err, model.ErrConflict)
+		require.ErrorContains(t, err, "another key")
+	}
+}
