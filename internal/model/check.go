@@ -24,6 +24,7 @@ type Check struct {
 	Timeout      Duration          `json:"timeout,omitempty"`       // default 10s, never above Interval
 	Regions      []string          `json:"regions,omitempty"`       // region names, or "*" for all; default ["*"]
 	Copies       int               `json:"copies,omitempty"`        // workers per region; default 1
+	Workers      map[string]string `json:"workers,omitempty"`       // labels that a worker must have to run it, e.g. {"net": "dmz"}
 	Policy       string            `json:"policy,omitempty"`        // majority, any, all, a count "2", a share "60%", or weights "eu=2,us=1>=2"
 	Retries      int               `json:"retries,omitempty"`       // failed decisions in a row before down; default 0 (confirmed at once)
 	RecoverAfter int               `json:"recover_after,omitempty"` // good decisions in a row before up; default 1
@@ -149,6 +150,14 @@ func (c *Check) Validate() error {
 		inv.Add("severity", "must be critical, warning or info")
 	}
 	inv.AddErr("labels", ValidateLabels(c.Labels))
+	if len(c.Workers) > MaxCheckLabels {
+		inv.Add("workers", "has %d entries; %d are allowed", len(c.Workers), MaxCheckLabels)
+	}
+	for k, v := range c.Workers {
+		if k == "" || v == "" || len(k) > 200 || len(v) > 2048 {
+			inv.Add("workers."+k, "must be a label's name and value, up to 200 and 2048 bytes")
+		}
+	}
 	return inv.Err()
 }
 

@@ -2,10 +2,13 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"panoptes/internal/model"
@@ -27,13 +30,14 @@ type guard struct {
 	env        *Env
 	references func() []string
 
-	asking sync.Mutex // one question to the references at a time; guards askedAt and dead
+	asking sync.Mutex // one question to the references at a time; guards asked and dead
 	asked  time.Time
 	dead   bool
 
-	mu    sync.Mutex // guards last and since
+	mu    sync.Mutex // guards what follows
 	last  map[string]sight
-	since time.Time // when the abstention began; zero means none
+	since time.Time // when the abstention without references began; zero means none
+	alone time.Time // since when no reference answers; zero while one does
 }
 
 // sight is the last result of a check.
@@ -84,10 +88,29 @@ func (g *guard) observe(ctx context.Context, c *model.Check, good bool) bool {
 	}
 	if g.references != nil {
 		if refs := g.references(); len(refs) > 0 {
-			return g.referencesDead(ctx, refs)
+			return g.referencesDead(ctx, refs) && !g.reaches()
 		}
 	}
 	return g.mostTurnedRed(now)
+}
+
+// reaches reports whether, though no reference answers, most targets do: then
+// it is the references that are gone. What was seen before they were silent
+// proves nothing.
+func (g *guard) reaches() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	red, green := 0, 0
+	for _, s := range g.last {
+		switch {
+		case s.at.Before(g.alone):
+		case s.good:
+			green++
+		default:
+			red++
+		}
+	}
+	return green > 0 && green >= red
 }
 
 // mostTurnedRed reports whether, of the checks seen in the window, at least
@@ -137,7 +160,7 @@ func (g *guard) referencesDead(ctx context.Context, refs []string) bool {
 				_ = c.Close()
 				cancel()
 			}
-			alive <- err == nil
+			alive <- err == nil || answers(err, r)
 		})
 	}
 	wg.Wait()
@@ -147,7 +170,25 @@ func (g *guard) referencesDead(ctx context.Context, refs []string) bool {
 		g.dead = g.dead && !a
 	}
 	g.asked = time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.dead {
+		g.alone = time.Time{}
+	} else if g.alone.IsZero() {
+		g.alone = g.asked
+	}
 	return g.dead
+}
+
+// answers reports whether a failed connection shows that there is a network:
+// a machine whose server is gone refuses. This machine itself shows nothing.
+func answers(err error, addr string) bool {
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return false
+	}
+	host, _, splitErr := net.SplitHostPort(addr)
+	ip, ipErr := netip.ParseAddr(host)
+	return splitErr == nil && host != "localhost" && !(ipErr == nil && ip.IsLoopback())
 }
 
 // hostOf finds the host in any form of target.

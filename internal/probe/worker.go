@@ -36,6 +36,10 @@ type WorkerDeps struct {
 	// machine has a network: other servers, the gateway, a few outside hosts.
 	// When all fail, failing results abstain. Two or more are wanted.
 	References func() []string
+	// LastRun says when a check last ran in this worker's region, whoever ran
+	// it; zero when nobody knows. A check that comes from another worker goes on
+	// from there. It must be quick and must not call the worker.
+	LastRun    func(checkID string) time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -70,7 +74,8 @@ type entry struct {
 	err   error // why it cannot run here; the result of every run
 
 	running bool      // guarded by Worker.mu
-	gone    bool      // guarded by Worker.mu: replaced or removed
+	changed bool      // guarded by Worker.mu: the record is another one now
+	overdue bool      // guarded by Worker.mu: taken over late; its last worker may still answer
 	next    time.Time // guarded by Worker.mu
 	index   int       // guarded by Worker.mu: place in the queue
 
@@ -86,6 +91,11 @@ type job struct {
 // promptLimit is the number of added checks up to which an Update is taken for
 // a person's doing, who waits for the first result.
 const promptLimit = 100
+
+const (
+	promptWithin = 900 * time.Millisecond // of a change, or of taking over a check that is overdue
+	catchUpRate  = 1000                   // overdue checks begun in a second
+)
 
 // NewWorker makes a worker without checks.
 func NewWorker(cfg WorkerConfig, deps WorkerDeps) (*Worker, error) {
@@ -128,14 +138,16 @@ func NewWorker(cfg WorkerConfig, deps WorkerDeps) (*Worker, error) {
 }
 
 // Update replaces the list of checks. Checks that did not change keep their
-// place in time and a running probe; a few added or changed ones run within a
-// second, many are spread over their interval. Paused checks are left out.
+// place in time and a running probe. One that another worker ran before goes on
+// at its next turn, within a second when that has passed. A few new or changed
+// ones run within a second, many are spread. Paused checks are left out. A run
+// that is under way when its check moves to another worker ends and counts.
 func (w *Worker) Update(checks []model.Check) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	seen := make(map[string]bool, len(checks))
-	var fresh []*entry
+	var fresh, moved []*entry
 	for i := range checks {
 		c := checks[i]
 		if c.Paused || c.ID == "" || seen[c.ID] {
@@ -152,35 +164,84 @@ func (w *Worker) Update(checks []model.Check) {
 		if e.err != nil {
 			w.log.Warn("check cannot run here", "check", c.Name, "err", e.err)
 		}
-		if old != nil {
-			w.remove(old)
-		}
 		w.entries[c.ID] = e
+		if old != nil {
+			old.changed = true
+			w.queue.remove(old)
+		} else if next, known := w.resume(&c); known {
+			e.next, e.overdue = next, !next.After(now)
+			moved = append(moved, e)
+			continue
+		}
 		fresh = append(fresh, e)
 	}
 	for id, e := range w.entries {
 		if !seen[id] {
-			w.remove(e)
+			w.queue.remove(e)
 			delete(w.entries, id)
 		}
 	}
-	prompt := w.updated && len(fresh) <= promptLimit
-	for _, e := range fresh {
-		e.next = nextRun(&e.check, now)
-		if soon := now.Add(time.Duration(hash(e.check.ID) % uint64(900*time.Millisecond))); prompt && e.next.After(soon) {
-			e.next = soon
-		}
-		w.queue.add(e)
-	}
+	w.place(fresh, now)
+	w.catchUp(moved, now)
 	w.updated = true
 	w.m.checks.Set(float64(len(w.entries)))
 	w.guard.forget(seen)
 	w.kick()
 }
 
-func (w *Worker) remove(e *entry) {
-	e.gone = true
-	w.queue.remove(e)
+// place gives new and changed checks their first turn.
+func (w *Worker) place(fresh []*entry, now time.Time) {
+	prompt := w.updated && len(fresh) <= promptLimit
+	for _, e := range fresh {
+		e.next = nextRun(&e.check, now)
+		if soon := now.Add(jitter(e, promptWithin)); prompt && e.next.After(soon) {
+			e.next = soon
+		}
+		w.queue.add(e)
+	}
+}
+
+// catchUp spreads the checks that are overdue over a second, or over more when
+// there are thousands.
+func (w *Worker) catchUp(moved []*entry, now time.Time) {
+	late := 0
+	for _, e := range moved {
+		if e.overdue {
+			late++
+		}
+	}
+	within := max(promptWithin, time.Duration(late)*time.Second/catchUpRate)
+	for _, e := range moved {
+		if e.overdue {
+			soon := now.Add(jitter(e, min(within, max(e.check.Interval.D()/2, promptWithin))))
+			// Its last worker may have begun when the turn came.
+			e.next = e.next.Add(promptWithin)
+			if e.next.Before(soon) {
+				e.next = soon
+			}
+		}
+		w.queue.add(e)
+	}
+}
+
+func jitter(e *entry, within time.Duration) time.Duration {
+	return time.Duration(hash(e.check.ID) % uint64(within))
+}
+
+// resume is when a check is due that another worker ran last; false when
+// nobody knows that it ever ran.
+func (w *Worker) resume(c *model.Check) (time.Time, bool) {
+	if w.deps.LastRun == nil {
+		return time.Time{}, false
+	}
+	last := w.deps.LastRun(c.ID)
+	if last.IsZero() {
+		return time.Time{}, false
+	}
+	if now := time.Now(); last.After(now) {
+		last = now // by a clock that is ahead of ours
+	}
+	return turnAfter(c, last), true
 }
 
 func (w *Worker) kick() {
@@ -221,6 +282,16 @@ func nextRun(c *model.Check, now time.Time) time.Time {
 	return now.Add(time.Duration(wait))
 }
 
+// turnAfter is the turn that follows a run at last: the next instant, but one
+// later when that is too near, because the run was early or late.
+func turnAfter(c *model.Check, last time.Time) time.Time {
+	next, iv := nextRun(c, last), c.Interval.D()
+	if next.Sub(last) < iv/10 {
+		next = next.Add(iv)
+	}
+	return next
+}
+
 // Run starts the checks when they are due, until ctx ends and the last run has
 // returned.
 func (w *Worker) Run(ctx context.Context) error {
@@ -254,15 +325,20 @@ func (w *Worker) startDue(ctx context.Context, wg *sync.WaitGroup) time.Duration
 		if late < 0 {
 			return -late
 		}
+		if e.overdue {
+			e.overdue = false
+			if next, ok := w.resume(&e.check); ok && next.After(now) {
+				e.next = next // its last worker had begun, and has answered meanwhile
+				w.queue.fix(e)
+				continue
+			}
+		}
 		iv := e.check.Interval.D()
 		if n := e.next.Add(iv); late < iv/2 && n.Sub(nextRun(&e.check, now)).Abs() < time.Millisecond {
 			e.next = n
 		} else {
 			// The first run was early, the machine slept, or the clock was set.
-			e.next = nextRun(&e.check, now)
-			if e.next.Sub(now) < iv/10 {
-				e.next = e.next.Add(iv)
-			}
+			e.next = turnAfter(&e.check, now)
 		}
 		w.queue.fix(e)
 		if e.running {
@@ -309,11 +385,12 @@ func (w *Worker) scheduled(j job) {
 	r := w.run(j.ctx, j.e)
 	w.mu.Lock()
 	j.e.running = false
-	gone := j.e.gone
+	changed := j.e.changed
 	w.mu.Unlock()
 	<-w.slots
-	// A run that was broken off by our own end says nothing about the target.
-	if !gone && j.ctx.Err() == nil {
+	// A run that was broken off by our own end says nothing about the target,
+	// one of a record that has changed nothing about the new one.
+	if !changed && j.ctx.Err() == nil {
 		w.deps.Sink.Result(r)
 	}
 }

@@ -105,6 +105,44 @@ func Place(key string, workers []Worker, c Constraint, copies int) map[string][]
 	return byRegion
 }
 
+// Work is something that has to be done somewhere.
+type Work struct {
+	Key string
+	Constraint
+	Copies int // workers in each region; less than 1 means 1
+}
+
+// Plan places all work: by worker, the keys it has to do, in the order of work.
+// It is what Place says of each, so that a server may also ask for one alone.
+func Plan(work []Work, workers []Worker) map[string][]string {
+	byRegion := map[string][]Worker{}
+	for _, w := range workers {
+		byRegion[w.Region] = append(byRegion[w.Region], w)
+	}
+	out := make(map[string][]string, len(workers))
+	var allowed []Worker
+	for _, w := range work {
+		for _, there := range byRegion {
+			allowed = allowed[:0]
+			for _, x := range there {
+				if w.Allows(x) {
+					allowed = append(allowed, x)
+				}
+			}
+			if w.Copies <= 1 {
+				if x, ok := Owner(w.Key, allowed); ok {
+					out[x.ID] = append(out[x.ID], w.Key)
+				}
+				continue
+			}
+			for _, x := range Top(w.Key, allowed, w.Copies) {
+				out[x.ID] = append(out[x.ID], w.Key)
+			}
+		}
+	}
+	return out
+}
+
 // Phase is when within its interval a check runs: now.Truncate(interval) plus
 // the phase. It spreads the checks evenly and stays the same across restarts.
 func Phase(checkID string, interval time.Duration) time.Duration {

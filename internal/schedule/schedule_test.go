@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -85,6 +86,103 @@ func TestPlaceKeepsToRegionsLabelsAndRoles(t *testing.T) {
 	require.Empty(t, schedule.Place("k", ws, schedule.Constraint{Regions: []string{"mars"}}, 1))
 	_, ok := schedule.Owner("k", nil)
 	require.False(t, ok)
+}
+
+// A worker that joins takes its share and nothing else moves; one that drains
+// gives up what it had and nothing else moves.
+func TestPlanMovesNoMoreThanTheShare(t *testing.T) {
+	const checks = 600
+	work := make([]schedule.Work, checks)
+	for i := range work {
+		work[i] = schedule.Work{Key: fmt.Sprint("01JCHECK", i), Constraint: schedule.Constraint{Regions: []string{"*"}, Role: "probe"}}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 9).Draw(t, "workers")
+		var before []schedule.Worker
+		for i := range n {
+			before = append(before, schedule.Worker{ID: fmt.Sprint(rapid.StringMatching(`[A-Z0-9]{4}`).Draw(t, "id"), i), Region: "eu", Roles: []string{"probe"}})
+		}
+		joined := schedule.Worker{ID: "new", Region: "eu", Roles: []string{"probe"}}
+		after := append(slices.Clone(before), joined)
+		at := func(workers []schedule.Worker) map[string]string {
+			out := map[string]string{}
+			for id, keys := range schedule.Plan(work, workers) {
+				for _, k := range keys {
+					require.Empty(t, out[k])
+					out[k] = id
+				}
+			}
+			require.Len(t, out, checks)
+			return out
+		}
+		old, now := at(before), at(after)
+		moved := 0
+		for k := range old {
+			if old[k] != now[k] {
+				require.Equal(t, joined.ID, now[k])
+				moved++
+			}
+		}
+		share := float64(checks) / float64(n+1)
+		require.InDelta(t, share, moved, 6*math.Sqrt(share))
+
+		// The plan with a worker that drains is the one without it.
+		out := rapid.IntRange(0, n).Draw(t, "drains")
+		drains := slices.Clone(after)
+		drains[out].Weight = -1
+		if n > 0 {
+			require.Equal(t, at(slices.Delete(slices.Clone(after), out, out+1)), at(drains))
+		}
+		for k, id := range at(drains) {
+			if now[k] != after[out].ID {
+				require.Equal(t, now[k], id)
+			}
+		}
+	})
+}
+
+func TestPlanKeepsCopiesApartAndPrivateNetworks(t *testing.T) {
+	ws := []schedule.Worker{
+		{ID: "a", Region: "eu"}, {ID: "b", Region: "eu"}, {ID: "c", Region: "eu", Labels: map[string]string{"net": "dmz"}},
+		{ID: "d", Region: "us"}, {ID: "e", Region: "us", Weight: -1},
+	}
+	list := []schedule.Work{
+		{Key: "twice", Copies: 2},
+		{Key: "inside", Constraint: schedule.Constraint{Labels: map[string]string{"net": "dmz"}}, Copies: 2},
+		{Key: "us", Constraint: schedule.Constraint{Regions: []string{"us"}}, Copies: 3},
+	}
+	got := schedule.Plan(list, ws)
+	for _, w := range list {
+		for _, chosen := range schedule.Place(w.Key, ws, w.Constraint, w.Copies) {
+			for _, c := range chosen {
+				require.Contains(t, got[c.ID], w.Key)
+			}
+		}
+	}
+	count := map[string]int{}
+	for _, keys := range got {
+		for _, k := range keys {
+			count[k]++
+		}
+		require.Equal(t, len(keys), len(slices.Compact(slices.Sorted(slices.Values(keys)))))
+	}
+	require.Equal(t, map[string]int{"twice": 3, "inside": 1, "us": 1}, count)
+	require.Contains(t, got["c"], "inside")
+	require.Empty(t, got["e"])
+}
+
+func BenchmarkPlan(b *testing.B) {
+	work := make([]schedule.Work, 10_000)
+	for i := range work {
+		work[i].Key = fmt.Sprint("01JCHECK", i)
+	}
+	ws := make([]schedule.Worker, 9)
+	for i := range ws {
+		ws[i] = schedule.Worker{ID: fmt.Sprint("01KNODE", i), Region: []string{"eu", "us", "ap"}[i%3]}
+	}
+	for b.Loop() {
+		schedule.Plan(work, ws)
+	}
 }
 
 func TestPhasesSpreadEvenly(t *testing.T) {

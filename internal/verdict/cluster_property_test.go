@@ -66,7 +66,7 @@ func seeds(t *testing.T, n int, f func(*testing.T, *rand.Rand)) {
 
 // Whatever happens to us, healthy targets are never reported.
 func TestFaultsOfOursAreNoFaultsOfTargets(t *testing.T) {
-	seeds(t, 25, func(t *testing.T, r *rand.Rand) {
+	seeds(t, 8, func(t *testing.T, r *rand.Rand) {
 		servers(t, many(8), func(c *cluster) {
 			c.wait(45 * time.Second)
 			require.Empty(t, c.news())
@@ -88,7 +88,7 @@ func TestFaultsOfOursAreNoFaultsOfTargets(t *testing.T) {
 // Whatever happens, once all is well between us all servers show what the
 // policy says of the targets.
 func TestServersAgreeInTheEnd(t *testing.T) {
-	seeds(t, 25, func(t *testing.T, r *rand.Rand) {
+	seeds(t, 8, func(t *testing.T, r *rand.Rand) {
 		servers(t, many(8), func(c *cluster) {
 			c.wait(45 * time.Second)
 			c.chaos(r, 15, func() {

@@ -83,7 +83,7 @@ func (e *Engine) tick(ctx context.Context) {
 		w.on = on[i] // read by the machines of all shards
 	}
 	e.unlockAll()
-	e.listen(now, isolated && views[e.cfg.Region].mute())
+	e.listen(now, isolated && e.deaf(views))
 	e.judgeRegions(now, names, views, workers)
 	for _, s := range e.shards {
 		s.mu.Lock()

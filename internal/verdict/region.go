@@ -48,6 +48,19 @@ func (v view) cutOff() bool {
 // mute reports whether the region knows nothing about the world.
 func (v view) mute() bool { return v.votes == 0 || v.cutOff() }
 
+// deaf reports whether the workers of this server's region know nothing.
+func (e *Engine) deaf(views map[string]view) bool {
+	if e.cfg.Region != "" {
+		return views[e.cfg.Region].mute()
+	}
+	for _, v := range views {
+		if !v.mute() {
+			return false
+		}
+	}
+	return true
+}
+
 // alien reports whether nearly everything fails here and nowhere else.
 func (v view) alien() bool {
 	most := func(fails, of int) bool { return of >= regionChecks && fails*5 >= of*4 }

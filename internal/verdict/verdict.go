@@ -22,7 +22,7 @@ import (
 // Config says who decides and how often it reports.
 type Config struct {
 	Node        string        // id of this server, for logs
-	Region      string        // of this server; its workers show whether the server is cut off
+	Region      string        // of this server: its workers show whether the server is cut off; empty means that all regions must be mute
 	RegionAfter time.Duration // how long a region is impaired before people are told; default 20s
 	SampleEvery time.Duration // between two rounds of panoptes_check_status; default 15s
 	QueueSize   int           // results that may wait, in all; default 65536
@@ -279,6 +279,27 @@ func (e *Engine) State(id string) (model.CheckState, bool) {
 		return model.CheckState{}, false
 	}
 	return m.state(time.Now()), true
+}
+
+// LastRun is when a check last ran in a region, whoever ran it and whatever it
+// found; zero when this server has heard of no run.
+func (e *Engine) LastRun(id, region string) (last time.Time) {
+	s := e.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.byID[id]
+	if m == nil {
+		return last
+	}
+	for i := range m.regions {
+		r := &m.regions[i]
+		for j := range r.votes {
+			if v := &r.votes[j]; r.name == region && v.start.After(last) {
+				last = v.start
+			}
+		}
+	}
+	return last
 }
 
 // States returns the states of all checks by id.
