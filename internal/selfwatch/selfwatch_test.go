@@ -107,6 +107,31 @@ func (b *bench) set(f func(*bench)) {
 	f(b)
 }
 
+// alerts returns what was put, called what the switch got, sent when canaries flew.
+func (b *bench) alerts() []selfwatch.Alert {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.put)
+}
+
+func (b *bench) called() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.calls)
+}
+
+func (b *bench) sent() []time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.canaries)
+}
+
+func (b *bench) refusals() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
+}
+
 // firing spells what fires: "Name server", with further labels behind.
 func (b *bench) firing() []string {
 	var out []string
@@ -174,27 +199,27 @@ func TestEachRuleFiresAndEnds(t *testing.T) {
 					require.Empty(t, b.after(c.after-time.Second).firing())
 				}
 				require.Equal(t, c.want, b.after(16*time.Second).firing())
-				require.Len(t, b.put, len(c.want), "told at once")
-				require.Zero(t, b.put[0].EndsAt)
+				require.Len(t, b.alerts(), len(c.want), "told at once")
+				require.Zero(t, b.alerts()[0].EndsAt)
 				for _, k := range []string{"summary", "description", "runbook", "summary_zh", "description_zh", "runbook_zh"} {
-					require.NotEmpty(t, b.put[0].Annotations[k])
-					require.NotContains(t, b.put[0].Annotations[k], "%!")
+					require.NotEmpty(t, b.alerts()[0].Annotations[k])
+					require.NotContains(t, b.alerts()[0].Annotations[k], "%!")
 				}
-				require.Subset(t, b.put[0].Labels, map[string]string{"alertname": b.put[0].Name})
-				require.Contains(t, []string{"warning", "critical"}, b.put[0].Labels["severity"])
-				told := len(b.put)
+				require.Subset(t, b.alerts()[0].Labels, map[string]string{"alertname": b.alerts()[0].Name})
+				require.Contains(t, []string{"warning", "critical"}, b.alerts()[0].Labels["severity"])
+				told := len(b.alerts())
 				b.after(3 * time.Minute)
-				require.Equal(t, told+3*len(c.want), len(b.put), "told again each minute")
-				require.Equal(t, b.put[0].StartsAt, b.put[len(b.put)-1].StartsAt)
+				require.Equal(t, told+3*len(c.want), len(b.alerts()), "told again each minute")
+				require.Equal(t, b.alerts()[0].StartsAt, b.alerts()[len(b.alerts())-1].StartsAt)
 				b.set(func(b *bench) { b.facts, b.put = three, nil })
 				b.after(16 * time.Second)
 				require.Empty(t, b.firing())
-				require.Len(t, b.put, len(c.want))
-				require.WithinDuration(t, time.Now(), b.put[0].EndsAt, 16*time.Second)
+				require.Len(t, b.alerts(), len(c.want))
+				require.WithinDuration(t, time.Now(), b.alerts()[0].EndsAt, 16*time.Second)
 				b.set(func(b *bench) { b.put = nil })
 				b.after(time.Hour)
-				require.Less(t, len(b.put), 7*len(c.want), "the end is not told for ever")
-				for _, a := range b.put {
+				require.Less(t, len(b.alerts()), 7*len(c.want), "the end is not told for ever")
+				for _, a := range b.alerts() {
 					require.NotZero(t, a.EndsAt)
 				}
 			})
@@ -236,7 +261,7 @@ func TestNotificationsFailing(t *testing.T) {
 		require.Empty(t, b.after(time.Minute).firing())
 		b.Delivered("hook", errors.New("status 502"))
 		require.Equal(t, []string{"NotificationsFailing n1 receiver=hook"}, b.after(16*time.Second).firing())
-		require.Contains(t, b.put[0].Annotations["description"], "status 502")
+		require.Contains(t, b.alerts()[0].Annotations["description"], "status 502")
 		require.Equal(t, "critical", b.Parts()[0].Status)
 		b.Delivered("hook", nil)
 		require.Empty(t, b.after(16*time.Second).firing())
@@ -255,15 +280,15 @@ func TestTuning(t *testing.T) {
 			"ServerUnavailable": {Disabled: true},
 		}}, dead)
 		require.Equal(t, []string{"RelayLag n1 destination=n3"}, b.after(10*time.Minute).firing())
-		require.Equal(t, "info", b.put[0].Labels["severity"])
-		require.Contains(t, b.put[0].Annotations["summary"], "样本")
+		require.Equal(t, "info", b.alerts()[0].Labels["severity"])
+		require.Contains(t, b.alerts()[0].Annotations["summary"], "样本")
 		// Another severity is another alert: the old one ends.
 		b.set(func(b *bench) { b.put = nil })
 		require.NoError(t, b.Update(selfwatch.Settings{Rules: map[string]selfwatch.RuleSettings{"RelayLag": {Threshold: &limit, Severity: "critical"}}}))
 		synctest.Wait()
-		require.Len(t, b.put, 2)
+		require.Len(t, b.alerts(), 2)
 		ends := map[string]bool{}
-		for _, a := range b.put {
+		for _, a := range b.alerts() {
 			ends[a.Labels["severity"]] = !a.EndsAt.IsZero()
 		}
 		require.Equal(t, map[string]bool{"info": true, "critical": false}, ends)
@@ -281,14 +306,14 @@ func TestTuning(t *testing.T) {
 func TestAlertsAreToldAgainWhenTheyWereNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, selfwatch.Config{}, selfwatch.Settings{}, with(func(f *selfwatch.Facts) { f.Relay = []selfwatch.Destination{{Server: "n3", Dropped: true}} }))
-		require.Len(t, b.put, 1)
+		require.Len(t, b.alerts(), 1)
 		b.set(func(b *bench) { b.facts, b.putErr, b.put = three, errors.New("full"), nil })
 		b.after(20 * time.Minute)
-		require.Greater(t, b.refused, 70, "at each look")
+		require.Greater(t, b.refusals(), 70, "at each look")
 		b.set(func(b *bench) { b.putErr = nil })
 		b.after(16 * time.Second)
-		require.NotEmpty(t, b.put)
-		require.NotZero(t, b.put[0].EndsAt)
+		require.NotEmpty(t, b.alerts())
+		require.NotZero(t, b.alerts()[0].EndsAt)
 	})
 }
 
@@ -296,17 +321,17 @@ func TestDeadMan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, selfwatch.Config{}, selfwatch.Settings{DeadMan: selfwatch.DeadMan{URL: "https://example.com/{server}/secret"}}, three)
 		b.after(5 * time.Minute)
-		require.InDelta(t, 5, len(b.calls), 1)
-		require.Equal(t, "https://example.com/n1/secret", b.calls[0])
+		require.InDelta(t, 5, len(b.called()), 1)
+		require.Equal(t, "https://example.com/n1/secret", b.called()[0])
 		// Not well: silence is the message.
 		b.set(func(b *bench) { b.facts.Unwell, b.calls = errors.New("checks do not run"), nil })
 		b.after(5 * time.Minute)
-		require.LessOrEqual(t, len(b.calls), 1)
+		require.LessOrEqual(t, len(b.called()), 1)
 		require.Contains(t, fmt.Sprint(b.Parts()), "checks do not run")
 		// Well again, but nobody answers.
 		b.set(func(b *bench) { b.facts.Unwell, b.calls, b.status = nil, nil, 0 })
 		b.after(5 * time.Minute)
-		require.NotEmpty(t, b.calls)
+		require.NotEmpty(t, b.called())
 		p := b.Parts()[len(b.Parts())-1]
 		require.Equal(t, "dead man's switch", p.Name)
 		require.Equal(t, "warning", p.Status)
@@ -319,7 +344,7 @@ func TestDeadMan(t *testing.T) {
 		require.NoError(t, b.Update(selfwatch.Settings{}))
 		b.set(func(b *bench) { b.calls = nil })
 		b.after(10 * time.Minute)
-		require.Empty(t, b.calls)
+		require.Empty(t, b.called())
 		require.Equal(t, []selfwatch.Part{{Name: "self-monitoring", Level: "L1", Status: "ok", Message: "nothing is wrong with this server"}}, b.Parts())
 	})
 }
@@ -341,8 +366,8 @@ func TestCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, selfwatch.Config{}, selfwatch.Settings{Canary: selfwatch.Canary{Receiver: "mail"}}, three)
 		b.after(61 * time.Minute)
-		require.Len(t, b.canaries, 6)
-		for _, at := range b.canaries {
+		require.Len(t, b.sent(), 6)
+		for _, at := range b.sent() {
 			require.Less(t, at.Sub(at.Truncate(10*time.Minute)), time.Second, "at fixed times, so that a new owner keeps the step")
 		}
 		require.Empty(t, b.firing())
@@ -350,11 +375,11 @@ func TestCanary(t *testing.T) {
 		// It fails: tried again each minute, told after the interval.
 		b.set(func(b *bench) { b.canary, b.canaries = errors.New("mailbox full"), nil })
 		b.after(11 * time.Minute)
-		require.Greater(t, len(b.canaries), 1)
+		require.Greater(t, len(b.sent()), 1)
 		require.Empty(t, b.firing())
 		b.after(3 * time.Minute)
 		require.Equal(t, []string{"NoCanary all receiver=mail"}, b.firing())
-		require.Contains(t, b.put[0].Annotations["description"], "mailbox full")
+		require.Contains(t, b.alerts()[0].Annotations["description"], "mailbox full")
 		b.set(func(b *bench) { b.canary = nil })
 		require.Empty(t, b.after(2*time.Minute).firing())
 		// Somebody else owns it now.
@@ -362,12 +387,12 @@ func TestCanary(t *testing.T) {
 		b.after(2 * time.Minute)
 		b.set(func(b *bench) { b.canaries = nil })
 		b.after(time.Hour)
-		require.Empty(t, b.canaries)
+		require.Empty(t, b.sent())
 		require.Empty(t, b.firing())
 		// Back again: not at once, and nobody is blamed for the time between.
 		b.set(func(b *bench) { b.owns = true })
 		b.after(11 * time.Minute)
-		require.Len(t, b.canaries, 1)
+		require.Len(t, b.sent(), 1)
 		require.Empty(t, b.firing())
 	})
 }
