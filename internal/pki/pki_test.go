@@ -176,8 +176,7 @@ func (w *world) config(name string, role model.NodeRole) pki.Config {
 // serve answers as p does until the test ends.
 func (w *world) serve(p *pki.PKI, version string, more func(*wire.Server)) (string, *wire.Server) {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(w.t, err)
+	l := listen(w.t)
 	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: p.ServerTLS(), AnonymousRate: 1000, AnonymousConns: 1000}, wire.ServerDeps{Identify: p.Identify})
 	require.NoError(w.t, err)
 	a, err := pki.NewAuthority(p, pki.AuthorityDeps{
@@ -215,6 +214,13 @@ func (w *world) serve(p *pki.PKI, version string, more func(*wire.Server)) (stri
 	}
 	run(w.t, s.Run)
 	return l.Addr().String(), s
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return l
 }
 
 func run(t *testing.T, f func(context.Context) error) {
@@ -338,7 +344,9 @@ func TestOpenTellsWhatIsWrong(t *testing.T) {
 	require.NoError(t, open(func(c *pki.Config) { c.Region = "us" }))
 	for _, name := range []string{"node.key", "roots.pem", "ca.crt", "ca.key", "gossip.key"} {
 		for _, content := range []string{"", "garbage"} {
-			err := open(func(c *pki.Config) { require.NoError(t, os.WriteFile(filepath.Join(c.Dir, name), []byte(content), 0o600)) })
+			err := open(func(c *pki.Config) {
+				require.NoError(t, os.WriteFile(filepath.Join(c.Dir, name), []byte(content), 0o600))
+			})
 			require.ErrorContains(t, err, name)
 			require.ErrorContains(t, err, "join again")
 		}

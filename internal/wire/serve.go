@@ -65,6 +65,8 @@ func (s *Server) permit(c *serverConn, m *method, name string) (reason string, e
 		}
 		return "", nil
 	case c.stranger() && p.Expired:
+		// The next connection may show a new certificate; a pool would keep this one.
+		time.AfterFunc(100*time.Millisecond, func() { _ = c.Close() })
 		return "expired", status.Error(codeUnauthorized, "not authenticated: the certificate has ended; renew it and connect again")
 	case c.stranger():
 		return "stranger", status.Error(codeUnauthorized, "not authenticated: this needs a certificate of this cluster; join it first")
