@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -61,6 +62,11 @@ func (r *Refused) Unwrap() error { return r.First }
 func (r *Relay) AppendEvents(ctx context.Context, events ...model.Event) error {
 	if len(events) == 0 {
 		return nil
+	}
+	for i := range events {
+		if _, err := json.Marshal(&events[i]); err != nil { // it would spoil what is sent with it
+			return model.Invalid{{Field: model.Index("events", i), Msg: err.Error()}}
+		}
 	}
 	if err := r.deps.Events.Append(ctx, events...); err != nil || r.alone.Load() {
 		return err

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 
+	"panoptes/internal/model"
 	"panoptes/internal/wire"
 )
 
@@ -89,6 +91,9 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 func (a *appender) AppendHistogram(ref storage.SeriesRef, l labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
 	if a.refuse != nil {
 		return 0, a.refuse
+	}
+	if n := histogramBytes(&wire.FrameHistogram{H: h, FH: fh}); n > maxHistogram {
+		return 0, fmt.Errorf("a histogram of %d bytes, %d are taken: %w", n, maxHistogram, model.ErrLimit)
 	}
 	got, err := a.local.AppendHistogram(ref, l, t, h, fh)
 	if err == nil {
@@ -179,6 +184,9 @@ func (a *appender) Commit() error {
 	}
 	return a.r.await(a.ctx, g)
 }
+
+// maxHistogram keeps a record within what a message may have.
+const maxHistogram = 4 << 20
 
 // fill puts everything into frames.
 func (a *appender) fill(s *stager) {

@@ -25,6 +25,9 @@ type destination struct {
 	refusing  error // it stores nothing at the moment
 	lastErr   error
 
+	oddPos  position // of a record that it does not understand
+	oddness int      // how often it said so
+
 	wake chan struct{} // of size one: there is something to send, or room for it
 }
 
@@ -73,7 +76,7 @@ func (r *Relay) Destinations() []Destination {
 		if ms, ok := r.journal.index.since(d.acked); ok && o.Bytes > 0 {
 			o.Oldest = time.UnixMilli(ms)
 		}
-		if err := cmpErr(d.refusing, d.lastErr); err != nil {
+		if err := firstError(d.refusing, d.lastErr); err != nil {
 			o.LastErr = err.Error()
 		}
 		list = append(list, o)
@@ -81,7 +84,7 @@ func (r *Relay) Destinations() []Destination {
 	return list
 }
 
-func cmpErr(a, b error) error {
+func firstError(a, b error) error {
 	if a != nil {
 		return a
 	}
@@ -114,10 +117,16 @@ func (r *Relay) SetDestinations(ids []string) {
 		if id == r.cfg.NodeID || r.dests[id] != nil {
 			continue
 		}
-		r.dests[id] = newDestination(id, cursor{Pos: r.journal.index.endPosition()})
+		c := cursor{Pos: r.journal.index.endPosition()}
+		if r.lost {
+			c.Pos = 0
+		}
+		r.dests[id] = newDestination(id, c)
+		r.dests[id].alive = slices.Contains(r.aliveIDs, id)
 		r.dirty = true
 		r.log.Info("destination added", "node", id)
 	}
+	r.lost = false
 	r.alone.Store(len(r.dests) == 0)
 	r.releaseLocked(time.Now())
 	r.mu.Unlock()
@@ -133,6 +142,7 @@ func (r *Relay) SetAlive(ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	r.aliveIDs = slices.Clone(ids)
 	for id, d := range r.dests {
 		alive := slices.Contains(ids, id)
 		if alive && !d.alive {
@@ -217,7 +227,7 @@ func (r *Relay) review(now time.Time) {
 	r.releaseLocked(now)
 }
 
-// connected notes that a destination takes entries from pos on.
+// linked notes that a destination takes entries from pos on.
 func (r *Relay) linked(d *destination, told *missed, pos position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -229,6 +239,31 @@ func (r *Relay) linked(d *destination, told *missed, pos position) {
 	r.dirty = true
 	d.behind = r.journal.index.behind(d.acked) > r.cfg.WindowBytes/2
 	r.releaseLocked(time.Now())
+}
+
+// toTell reports whether something was dropped that d has to be told of.
+func (r *Relay) toTell(d *destination) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return d.missed != nil
+}
+
+// misunderstood ends a segment before a record that a destination cannot
+// decode, when it has said so a few times: it must not keep back all others.
+func (r *Relay) misunderstood(d *destination, e refusal) error {
+	r.mu.Lock()
+	if d.oddPos != e.Damaged {
+		d.oddPos, d.oddness = e.Damaged, 0
+	}
+	d.oddness++
+	often := d.oddness >= 3
+	r.mu.Unlock()
+	if often {
+		if err := r.unreadable(&damage{e.Damaged, errors.New(e.Text)}); err != nil {
+			return err
+		}
+	}
+	return e.err()
 }
 
 // unlinked notes that there is no connection any more.

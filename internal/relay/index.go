@@ -20,8 +20,9 @@ type index struct {
 	isOpen   bool       // the last one is being written
 	next     uint64     // number of the next segment
 	end      position
-	tail     []block // in order, without a gap up to end
-	held     int64   // bytes in tail
+	durable  position // of it, what is on the disk
+	tail     []block  // in order, without a gap up to end
+	held     int64    // bytes in tail
 }
 
 // block is what one group wrote.
@@ -34,12 +35,12 @@ type block struct {
 
 func (b block) end() position { return b.start + position(len(b.data)) }
 
-func (x *index) nextNumber() uint64 {
+// nextNumber returns a number that was never used, and where the log ends.
+func (x *index) nextNumber() (seq uint64, end position) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	n := x.next
 	x.next++
-	return n
+	return x.next - 1, x.end
 }
 
 func (x *index) begin(s *segment) {
@@ -97,6 +98,12 @@ func (x *index) cut(s *segment, size int64) {
 		x.held -= int64(len(x.tail[n-1].data))
 		x.tail = x.tail[:n-1]
 	}
+}
+
+func (x *index) synced(p position) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.durable = p
 }
 
 func (x *index) endPosition() position {

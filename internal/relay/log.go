@@ -163,6 +163,13 @@ func (j *journal) take() (frames []*wire.Frame, g *group, fresh bool) {
 	return frames, g, fresh
 }
 
+// seal has the next group begin a segment.
+func (j *journal) seal() {
+	j.mu.Lock()
+	j.full = true
+	j.mu.Unlock()
+}
+
 func (j *journal) write() {
 	frames, g, fresh := j.take()
 	if g == nil {
@@ -174,7 +181,8 @@ func (j *journal) write() {
 	}
 	close(g.synced)
 	j.mu.Lock()
-	j.full = j.open.size >= j.cfg.SegmentBytes && j.open.size >= 4*j.started
+	j.full = j.full || j.open.size >= j.cfg.SegmentBytes && j.open.size >= 4*j.started ||
+		g.shown.UnixMilli()-j.open.created > j.cfg.MaxAge.Milliseconds()/16
 	for _, f := range frames {
 		if len(j.spare) < 8 && len(f.IDs) <= 2*frameSamples {
 			f.Reset()
@@ -195,7 +203,11 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 	}
 	now := time.Now()
 	written := now.UnixMilli()
-	var buf []byte
+	size := 256
+	for _, f := range frames {
+		size += 64 + 2*len(f.IDs)
+	}
+	buf := make([]byte, 0, size)
 	spans := segment{}
 	for _, f := range frames {
 		from, to, ok := f.Span()
@@ -226,6 +238,7 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 	j.m.syncs.Inc()
 	j.m.syncTime.Observe(time.Since(now).Seconds())
 	j.synced = j.open.size
+	j.index.synced(g.end)
 	return nil
 }
 
@@ -233,14 +246,14 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 // is sent: its number must not come again.
 func (j *journal) begin() error {
 	j.closeFile()
-	seq := j.index.nextNumber()
+	seq, before := j.index.nextNumber()
 	now := time.Now()
 	path := segmentPath(j.cfg.Dir, seq)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("make segment %d: %w", seq, err)
 	}
-	_, err = f.Write(encodeHeader(j.logID, seq, now))
+	_, err = f.Write(header{logID: j.logID, seq: seq, created: now.UnixMilli(), previous: before}.encode())
 	if err == nil {
 		err = j.deps.Sync(f)
 	}
@@ -252,7 +265,7 @@ func (j *journal) begin() error {
 	}
 	j.file, j.synced, j.started = f, headerSize, 0
 	j.enc.Reset()
-	j.open = &segment{seq: seq, size: headerSize, created: now.UnixMilli(), last: now.UnixMilli(), checked: true}
+	j.open = &segment{seq: seq, before: before, size: headerSize, created: now.UnixMilli(), last: now.UnixMilli(), checked: true}
 	j.index.begin(j.open)
 	return nil
 }

@@ -37,9 +37,9 @@ type lag struct {
 }
 
 type refusal struct {
-	Space   bool   `json:"space,omitempty"`   // the disk is full
-	Damaged bool   `json:"damaged,omitempty"` // the records cannot be understood
-	Text    string `json:"text"`
+	Space   bool     `json:"space,omitempty"`   // the disk is full
+	Damaged position `json:"damaged,omitempty"` // of a record that cannot be understood
+	Text    string   `json:"text"`
 }
 
 func (r refusal) err() error {

@@ -98,7 +98,7 @@ func (s *source) take(ctx context.Context, cancel context.CancelCauseFunc) (func
 	}
 }
 
-const queuedMessages = 64
+const queuedMessages = 128
 
 // receive serves the stream of a source: it stores what comes and acknowledges
 // it, many records with one sync.
@@ -184,46 +184,53 @@ type taker struct {
 	r      *Relay
 	src    *source
 	stream wire.Stream
-	frames []*wire.Frame
-	used   int
-	events []model.Event
+	frame  wire.Frame // what is to be stored
+	past   wire.Frame // what was stored before
 }
 
-const groupSamples = 200_000 // and about as many are stored with one sync
+const (
+	groupSamples = 200_000 // about as many are stored with one sync
+	groupEvents  = 4_000
+)
 
+// run stores what comes until the stream ends. An error says that the session
+// of the decoder cannot go on.
 func (t *taker) run(ctx context.Context, messages <-chan []byte, free chan<- []byte) error {
+	var b []byte // the next message
 	for {
-		var b []byte
-		var ok bool
-		select {
-		case b, ok = <-messages:
-		case <-ctx.Done():
-			return nil
-		}
-		if !ok {
-			return nil
-		}
-		t.used = 0
-		samples, ack := 0, false
-		for more := true; more; {
-			n, isRecords, err := t.message(b)
-			if err != nil {
-				return err
+		if b == nil {
+			var ok bool
+			select {
+			case b, ok = <-messages:
+			case <-ctx.Done():
 			}
-			samples += n
-			ack = ack || isRecords
+			if !ok {
+				return nil
+			}
+		}
+		t.frame.Reset()
+		ack := false
+		for b != nil {
+			records, err := t.message(b)
+			if err != nil {
+				return t.tell(err)
+			}
+			ack = ack || records
 			select {
 			case free <- b:
 			default:
 			}
-			if more = samples < groupSamples; !more {
+			b = nil
+			if t.frame.Samples() >= groupSamples || len(t.frame.Events) >= groupEvents {
 				break
 			}
 			select {
-			case b, ok = <-messages:
-				more = ok
+			case b = <-messages:
 			default:
-				more = false
+			}
+			// A new session forgets the series of what is not stored yet.
+			if ack && len(b) > 0 && b[0] == msgStart {
+				break
 			}
 		}
 		if !ack {
@@ -239,10 +246,31 @@ func (t *taker) run(ctx context.Context, messages <-chan []byte, free chan<- []b
 	}
 }
 
-// message decodes one message. What is to be stored is in the frames then.
-func (t *taker) message(b []byte) (samples int, records bool, err error) {
+// undecodable says that a record is whole and yet cannot be understood.
+type undecodable struct {
+	pos position
+	err error
+}
+
+func (u *undecodable) Error() string { return fmt.Sprintf("record at %s: %s", u.pos, u.err) }
+func (u *undecodable) Unwrap() error { return u.err }
+
+// tell has the sender know which record is not understood.
+func (t *taker) tell(err error) error {
+	var u *undecodable
+	if errors.As(err, &u) {
+		t.r.log.Error("record of another server not understood", "node", t.src.id, "err", err)
+		if b, jerr := encodeJSON(msgRefused, refusal{Damaged: u.pos, Text: err.Error()}); jerr == nil {
+			return errors.Join(err, t.stream.Send(b))
+		}
+	}
+	return err
+}
+
+// message decodes one message. What is to be stored is in the frame then.
+func (t *taker) message(b []byte) (records bool, err error) {
 	if len(b) == 0 {
-		return 0, false, errMessage
+		return false, errMessage
 	}
 	src := t.src
 	kind, b := b[0], b[1:]
@@ -250,60 +278,54 @@ func (t *taker) message(b []byte) (samples int, records bool, err error) {
 	case msgLag:
 		var l lag
 		if err := json.Unmarshal(b, &l); err != nil {
-			return 0, false, errMessage
+			return false, errMessage
 		}
 		src.mu.Lock()
 		src.lag, src.lagAt = l, time.Now()
 		src.mu.Unlock()
-		return 0, false, nil
 	case msgStart:
 		from, b, err := cutPosition(b)
 		if err != nil {
-			return 0, false, err
+			return false, err
 		}
 		skip, _, err := cutPosition(b)
 		if err != nil {
-			return 0, false, err
+			return false, err
 		}
 		src.decoder.Reset()
 		src.pos, src.skip = from, skip
-		return 0, false, nil
 	case msgRecords:
-		n, err := t.records(b)
-		return n, true, err
+		return true, t.records(b)
 	}
-	return 0, false, nil // a newer sender
+	return false, nil // what is not known comes from a newer sender
 }
 
-func (t *taker) records(b []byte) (samples int, err error) {
+func (t *taker) records(b []byte) error {
 	src := t.src
 	pos, b, err := cutPosition(b)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if src.pos == 0 || pos != src.pos {
-		return 0, fmt.Errorf("%w: records from %s, %s was expected", errMessage, pos, src.pos)
+		return fmt.Errorf("%w: records from %s, %s was expected", errMessage, pos, src.pos)
 	}
 	for len(b) > 0 {
 		rec, err := parseRecord(b)
 		if err != nil {
-			return samples, err
+			return err
 		}
-		if t.used == len(t.frames) {
-			t.frames = append(t.frames, &wire.Frame{})
+		f := &t.frame
+		if src.pos < src.skip {
+			f = &t.past
+			f.Reset()
 		}
-		f := t.frames[t.used]
 		if err := src.decoder.Decode(rec.frame, f); err != nil {
-			return samples, fmt.Errorf("record at %s: %w", src.pos, err)
+			return &undecodable{src.pos, err}
 		}
 		src.pos += position(rec.size)
 		b = b[rec.size:]
-		if src.pos > src.skip {
-			t.used++
-			samples += f.Samples() + len(f.Events)
-		}
 	}
-	return samples, nil
+	return nil
 }
 
 // store makes everything decoded durable. While this server can store nothing
@@ -330,34 +352,28 @@ func (t *taker) store(ctx context.Context) (refused int, err error) {
 }
 
 func (t *taker) tryStore(ctx context.Context) (refused int, err error) {
-	r := t.r
-	frames := t.frames[:t.used]
-	t.events = t.events[:0]
-	samples := 0
-	app := r.deps.Store.Appender(context.WithoutCancel(ctx))
-	for _, f := range frames {
-		t.events = append(t.events, f.Events...)
-		samples += f.Samples()
+	r, f := t.r, &t.frame
+	if n := f.Samples() + len(f.Exemplars) + len(f.Metadata); n > 0 {
+		app := r.deps.Store.Appender(context.WithoutCancel(ctx))
 		x, err := t.src.decoder.Append(app, f)
 		if err != nil {
 			return 0, errors.Join(err, app.Rollback())
 		}
-		if x.Count > 0 {
+		if err := app.Commit(); err != nil {
+			return 0, err
+		}
+		if refused = x.Count; refused > 0 {
 			r.log.Warn("samples of another server refused", "node", t.src.id, "samples", x.Count, "first", x.First)
 		}
-		refused += x.Count
 	}
-	if err := app.Commit(); err != nil {
-		return 0, err
-	}
-	if len(t.events) > 0 {
-		n, err := r.storeEvents(ctx, t.events)
+	if len(f.Events) > 0 {
+		n, err := r.storeEvents(context.WithoutCancel(ctx), f.Events)
 		if err != nil {
 			return 0, err
 		}
 		refused += n
 	}
-	r.m.received.WithLabelValues(t.src.id).Add(float64(samples))
+	r.m.received.WithLabelValues(t.src.id).Add(float64(f.Samples()))
 	return refused, nil
 }
 

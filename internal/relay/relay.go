@@ -9,10 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -133,7 +131,11 @@ type Relay struct {
 	dests   map[string]*destination
 	waiting []*group // shown, not safe yet, in order of their ends
 	dirty   bool     // cursors have moved since they were saved
-	ran     bool
+	lost    bool     // the cursors could not be read: who is new gets the whole log
+
+	aliveIDs []string // as SetAlive named them
+
+	saving sync.Mutex // held while the cursors are written
 }
 
 // New opens the log. It starts nothing.
@@ -185,6 +187,8 @@ func (r *Relay) openLog() error {
 	if err != nil && !lost {
 		return err
 	}
+	fresh := st.LogID == ""
+
 	enc, err := wire.NewEncoder()
 	if err != nil {
 		return err
@@ -194,15 +198,19 @@ func (r *Relay) openLog() error {
 		dict: dictionary{pages: map[uint64]*page{}, labels: map[string]uint32{}}}
 	r.journal = j
 	j.index.dir = r.cfg.Dir
-	if err := r.findSegments(&st); err != nil {
+	odd, err := r.findSegments(&st)
+	if err != nil {
 		return err
 	}
+	r.lost = fresh && len(j.index.segments) > 0
 	if lost {
 		r.log.Error("cursors of the relay are damaged: what is in the log is sent again", "dir", r.cfg.Dir)
 		r.m.damaged.Inc()
 	}
-	if st.LogID == "" {
-		st.LogID = ulid.Make().String()
+	if fresh {
+		if st.LogID == "" {
+			st.LogID = ulid.Make().String()
+		}
 		if err := st.save(r.cfg.Dir, r.deps.Sync); err != nil {
 			return err
 		}
@@ -211,107 +219,19 @@ func (r *Relay) openLog() error {
 	for id, c := range st.Destinations {
 		r.dests[id] = newDestination(id, c)
 	}
+	if err := r.checkNewest(st.End); err != nil {
+		return err
+	}
+	r.checkSizes()
+	for _, o := range odd {
+		r.setAside(o)
+	}
 	r.alone.Store(len(r.dests) == 0)
 	j.index.next = max(j.index.next, st.Next, 1)
 	for _, d := range r.dests {
 		j.index.next = max(j.index.next, d.acked.segment()+1)
 	}
 	return nil
-}
-
-// findSegments looks at the files of the log. The newest may end in the middle
-// of a record after a power cut: that was never acknowledged.
-func (r *Relay) findSegments(st *state) error {
-	entries, err := os.ReadDir(r.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	x := &r.journal.index
-	for _, e := range entries {
-		seq, ok := segmentNumber(e.Name())
-		if !ok {
-			continue
-		}
-		x.next = max(x.next, seq+1)
-		s, logID, err := readHeader(segmentPath(r.cfg.Dir, seq), seq)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && st.LogID != "" && logID != st.LogID {
-			err = fmt.Errorf("segment belongs to log %s, not %s", logID, st.LogID)
-		}
-		if err != nil {
-			r.setAside(seq, err)
-			continue
-		}
-		st.LogID = logID
-		x.segments = append(x.segments, s)
-	}
-	slices.SortFunc(x.segments, func(a, b *segment) int { return int(int64(a.seq) - int64(b.seq)) })
-	if n := len(x.segments); n > 0 {
-		s := x.segments[n-1]
-		if err := r.checkSegment(s); err != nil {
-			return err
-		}
-		x.end = at(s.seq, s.size)
-	}
-	return nil
-}
-
-// readHeader looks at the beginning of a file only.
-func readHeader(path string, seq uint64) (*segment, string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, "", err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, "", err
-	}
-	head := make([]byte, min(headerSize, fi.Size()))
-	if _, err := f.ReadAt(head, 0); err != nil {
-		return nil, "", err
-	}
-	logID, created, err := decodeHeader(head, seq)
-	if err != nil {
-		return nil, "", err
-	}
-	return &segment{seq: seq, size: fi.Size(), created: created, last: created}, logID, nil
-}
-
-// checkSegment reads all records of a segment and ends it before the first
-// that is damaged.
-func (r *Relay) checkSegment(s *segment) error {
-	f, err := os.Open(segmentPath(r.cfg.Dir, s.seq))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	size := s.size
-	good, err := s.scan(f, size)
-	s.checked, s.size = true, good
-	if errors.Is(err, errShort) {
-		r.log.Warn("segment ends in the middle of a record, as after a power cut", "segment", s.seq, "at", good, "size", size)
-		return nil
-	}
-	if err != nil {
-		s.damaged = true
-		r.m.damaged.Inc()
-		r.log.Error("segment is damaged, the rest of it is lost", "segment", s.seq, "at", good, "size", size, "err", err)
-	}
-	return nil
-}
-
-// setAside keeps a file that cannot be used out of the way.
-func (r *Relay) setAside(seq uint64, cause error) {
-	path := segmentPath(r.cfg.Dir, seq)
-	aside := path + ".damaged"
-	r.m.damaged.Inc()
-	r.log.Error("segment set aside", "segment", seq, "to", aside, "err", cause)
-	if err := os.Rename(path, aside); err != nil {
-		r.log.Error("segment not set aside", "segment", seq, "err", err)
-	}
 }
 
 // Register has srv serve what other servers send.
@@ -329,6 +249,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	lctx, endLog := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLog()
 	wg.Go(func() { r.journal.run(lctx) })
+	wg.Go(func() { r.checkOld(ctx) })
 	senders := newSenders(r)
 	defer func() {
 		senders.stop()

@@ -10,19 +10,19 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A segment is a file: a header, then records. Its records are one session of
 // wire frames, so that it can be read on its own from its beginning.
 //
-//	header  magic, version, id of the log, number, time of making, CRC
+//	header  magic, version, id of the log, number, time of making, number and
+//	        size of the segment before, CRC
 //	record  length of the body (4 bytes), CRC-32C of the body (4 bytes), body
 //	body    when it was written, the span of its samples, a wire frame
 const (
 	segmentMagic   = "PANRELAY"
 	segmentVersion = 1
-	headerSize     = 64
+	headerSize     = 80
 	recordHead     = 8
 	maxRecord      = 128 << 20
 	segmentSuffix  = ".seg"
@@ -50,32 +50,43 @@ func segmentNumber(name string) (uint64, bool) {
 	return n, err == nil && n > 0
 }
 
-func encodeHeader(logID string, seq uint64, created time.Time) []byte {
+// header is the beginning of a file.
+type header struct {
+	logID    string
+	seq      uint64
+	created  int64    // milliseconds since 1970
+	previous position // end of the segment before; 0: there was none
+}
+
+func (h header) encode() []byte {
 	b := make([]byte, 0, headerSize)
 	b = append(b, segmentMagic...)
 	b = binary.LittleEndian.AppendUint32(b, segmentVersion)
-	b = append(b, logID[:26]...)
+	b = append(b, h.logID[:26]...)
 	b = append(b, 0, 0)
-	b = binary.LittleEndian.AppendUint64(b, seq)
-	b = binary.LittleEndian.AppendUint64(b, uint64(created.UnixMilli()))
+	b = binary.LittleEndian.AppendUint64(b, h.seq)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.created))
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.previous))
 	b = append(b, make([]byte, headerSize-4-len(b))...)
 	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
 
-func decodeHeader(b []byte, seq uint64) (logID string, created int64, err error) {
+func decodeHeader(b []byte, seq uint64) (header, error) {
 	if len(b) < headerSize {
-		return "", 0, errShort
+		return header{}, errShort
 	}
 	if binary.LittleEndian.Uint32(b[headerSize-4:]) != checksum(b[:headerSize-4]) || string(b[:8]) != segmentMagic {
-		return "", 0, errDamaged
+		return header{}, errDamaged
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != segmentVersion {
-		return "", 0, fmt.Errorf("segment has format %d, this version reads %d", v, segmentVersion)
+		return header{}, fmt.Errorf("segment has format %d, this version reads %d", v, segmentVersion)
 	}
-	if n := binary.LittleEndian.Uint64(b[40:]); n != seq {
-		return "", 0, fmt.Errorf("segment is number %d", n)
+	h := header{logID: string(b[12:38]), seq: binary.LittleEndian.Uint64(b[40:]), created: int64(binary.LittleEndian.Uint64(b[48:])),
+		previous: position(binary.LittleEndian.Uint64(b[56:]))}
+	if h.seq != seq {
+		return header{}, fmt.Errorf("segment is number %d", h.seq)
 	}
-	return string(b[12:38]), int64(binary.LittleEndian.Uint64(b[48:])), nil
+	return h, nil
 }
 
 // record is one frame in the log.
@@ -149,10 +160,11 @@ func parseRecord(b []byte) (record, error) {
 // segment is what is known about one file.
 type segment struct {
 	seq     uint64
-	size    int64 // bytes that may be read
-	created int64 // milliseconds since 1970
-	last    int64 // when its last record was written; created while unknown
-	from    int64 // span of its samples, when spanned
+	before  position // end of the segment before, when this one was begun
+	size    int64    // bytes that may be read
+	created int64    // milliseconds since 1970
+	last    int64    // when its last record was written; created while unknown
+	from    int64    // span of its samples, when spanned
 	to      int64
 	spanned bool
 	checked bool // all records have been read since the start, or written

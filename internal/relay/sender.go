@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	chunkBytes = 256 << 10 // of records in one message, when there are several
+	chunkBytes = 64 << 10 // of records in one message, when there are several
 	lagEvery   = time.Second
 	retryFrom  = 50 * time.Millisecond
 	retryTo    = time.Second
@@ -78,7 +78,7 @@ func (r *Relay) feed(ctx context.Context, d *destination) {
 			return
 		}
 		r.log.Debug("connection for sending ended", "node", d.id, "err", err)
-		if time.Since(begun) > 2*retryTo {
+		if time.Since(begun) > 2*retryTo || errors.Is(err, errTell) {
 			wait = retryFrom
 		}
 		select {
@@ -158,12 +158,12 @@ func (p *pusher) greet() (from, skip position, err error) {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return 0, 0, fmt.Errorf("decode welcome: %w", err)
 	}
+	from, skip = r.journal.index.beginning(acked), acked
 	if w.Log == r.journal.logID && w.Pos >= acked {
-		r.linked(d, told, w.Pos)
-		return w.Pos, w.Pos, nil
+		from, skip = w.Pos, w.Pos
 	}
-	r.linked(d, told, acked)
-	return r.journal.index.beginning(acked), acked, nil
+	r.linked(d, told, skip)
+	return from, skip, nil
 }
 
 // send brings the log to the destination, from on, as fast as it acknowledges.
@@ -178,6 +178,9 @@ func (p *pusher) send(ctx context.Context, from, skip position) error {
 		}
 	}
 	for {
+		if p.r.toTell(p.d) {
+			return errTell
+		}
 		if p.room() {
 			c, err := x.read(from, chunkBytes)
 			switch {
@@ -205,6 +208,9 @@ func (p *pusher) send(ctx context.Context, from, skip position) error {
 		}
 	}
 }
+
+// errTell ends a stream so that the next one tells what was dropped.
+var errTell = errors.New("entries were dropped meanwhile")
 
 func start(from, skip position) []byte {
 	return appendPosition(appendPosition([]byte{msgStart}, from), skip)
@@ -276,6 +282,9 @@ func (p *pusher) acks() error {
 			var e refusal
 			if err := json.Unmarshal(b[1:], &e); err != nil {
 				return fmt.Errorf("decode refusal: %w", err)
+			}
+			if e.Damaged != 0 {
+				return p.r.misunderstood(p.d, e)
 			}
 			p.r.refused(p.d, e.err())
 		}

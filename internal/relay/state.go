@@ -12,7 +12,8 @@ import (
 // state is what outlives the process beside the segments.
 type state struct {
 	LogID        string            `json:"log"`
-	Next         uint64            `json:"next"` // number of the next segment, at least
+	Next         uint64            `json:"next"`          // number of the next segment, at least
+	End          position          `json:"end,omitempty"` // the log was on the disk up to here
 	Destinations map[string]cursor `json:"destinations"`
 }
 

@@ -1,41 +1,67 @@
 package relay
 
 import (
-	"errors"
 	"os"
-	"slices"
 	"time"
 )
 
 // saveCursors writes the cursors when they have moved. They may be older than
 // what the destinations have: to be sent twice changes nothing.
 func (r *Relay) saveCursors() error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.dirty {
+	st, dirty := r.stateLocked(), r.dirty
+	r.dirty = false
+	r.mu.Unlock()
+	if !dirty {
 		return nil
 	}
-	if err := r.saveLocked(); err != nil {
-		return err
+	err := st.save(r.cfg.Dir, r.deps.Sync)
+	if err != nil {
+		r.mu.Lock()
+		r.dirty = true
+		r.mu.Unlock()
 	}
-	r.dirty = false
-	return nil
+	return err
 }
 
-func (r *Relay) saveLocked() error {
+func (r *Relay) stateLocked() state {
 	x := &r.journal.index
 	x.mu.Lock()
-	st := state{LogID: r.journal.logID, Next: x.next, Destinations: make(map[string]cursor, len(r.dests))}
-	x.mu.Unlock()
+	defer x.mu.Unlock()
+	st := state{LogID: r.journal.logID, Next: x.next, End: x.durable, Destinations: make(map[string]cursor, len(r.dests))}
 	for id, d := range r.dests {
 		st.Destinations[id] = cursor{Pos: d.acked, Missed: d.missed}
 	}
-	return st.save(r.cfg.Dir, r.deps.Sync)
+	return st
 }
 
 // trim deletes segments that every destination has, and the oldest ones when
 // the log is too large or too old.
 func (r *Relay) trim(now time.Time) {
+	gone := r.outdated(now)
+	if len(gone) == 0 {
+		return
+	}
+	// The number of the next segment must be known when the files are gone.
+	if err := r.saveCursors(); err != nil {
+		r.log.Warn("cursors not saved", "err", err)
+		return
+	}
+	x := &r.journal.index
+	x.mu.Lock()
+	x.segments = x.segments[len(gone):]
+	x.mu.Unlock()
+	for _, s := range gone {
+		if err := os.Remove(segmentPath(r.cfg.Dir, s.seq)); err != nil {
+			r.log.Warn("segment not deleted", "segment", s.seq, "err", err)
+		}
+	}
+}
+
+// outdated returns the oldest segments that are not needed, or not to be kept.
+func (r *Relay) outdated(now time.Time) (gone []*segment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := &r.journal.index
@@ -52,7 +78,6 @@ func (r *Relay) trim(now time.Time) {
 	for _, s := range x.segments {
 		total += s.size
 	}
-	var gone []*segment
 	for _, s := range x.segments[:sealed] {
 		old := now.UnixMilli()-s.last > r.cfg.MaxAge.Milliseconds()
 		if least < at(s.seq, s.size) && total <= r.cfg.MaxBytes && !old {
@@ -63,30 +88,11 @@ func (r *Relay) trim(now time.Time) {
 	}
 	x.mu.Unlock()
 	r.m.logSize.Set(float64(total))
-	if len(gone) == 0 {
-		return
-	}
 	for _, s := range gone {
 		r.pass(s)
 	}
-	// The number of the next segment must be known when the files are gone.
-	if err := r.saveLocked(); err != nil {
-		r.log.Warn("cursors not saved", "err", err)
-		return
-	}
-	r.dirty = false
-	x.mu.Lock()
-	x.segments = x.segments[len(gone):]
-	x.mu.Unlock()
-	for _, s := range gone {
-		if s.damaged {
-			r.setAside(s.seq, errDamaged)
-			continue
-		}
-		if err := os.Remove(segmentPath(r.cfg.Dir, s.seq)); err != nil {
-			r.log.Warn("segment not deleted", "segment", s.seq, "err", err)
-		}
-	}
+	r.dirty = r.dirty || len(gone) > 0
+	return gone
 }
 
 // pass moves destinations that have not got all of s behind it.
@@ -97,7 +103,7 @@ func (r *Relay) pass(s *segment) {
 			continue
 		}
 		if !s.checked {
-			if err := r.checkSegment(s); err != nil {
+			if _, _, err := checkSegment(r.cfg.Dir, s); err != nil {
 				r.log.Warn("segment not read", "segment", s.seq, "err", err)
 			}
 		}
@@ -106,6 +112,7 @@ func (r *Relay) pass(s *segment) {
 			from, to = min(from, s.from), max(to, s.to)
 		}
 		d.missed = d.missed.with(from, to)
+		d.notify()
 		lost := s.size - max(headerSize, min(s.size, r.offsetIn(d, s)))
 		r.m.dropped.WithLabelValues(d.id).Add(float64(lost))
 		r.log.Error("log too old or too large: entries dropped that a server has not got", "node", d.id, "segment", s.seq, "bytes", lost,
@@ -119,47 +126,4 @@ func (r *Relay) offsetIn(d *destination, s *segment) int64 {
 		return 0
 	}
 	return d.acked.offset()
-}
-
-// unreadable ends a segment before the place that cannot be read. What came
-// behind it is lost for those that have not got it. It returns err when that
-// is not the segment's fault.
-func (r *Relay) unreadable(err error) error {
-	var bad *damage
-	if !errors.As(err, &bad) {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	x := &r.journal.index
-	x.mu.Lock()
-	i := slices.IndexFunc(x.segments, func(s *segment) bool { return s.seq == bad.pos.segment() })
-	if i < 0 || bad.pos.offset() >= x.segments[i].size || x.isOpen && i == len(x.segments)-1 {
-		x.mu.Unlock()
-		if i >= 0 && bad.pos.offset() < x.segments[i].size {
-			return err // the open one: it will be read again
-		}
-		return nil // trimmed meanwhile
-	}
-	s := x.segments[i]
-	lost := s.size - bad.pos.offset()
-	until := time.Now().UnixMilli()
-	if i+1 < len(x.segments) {
-		until = x.segments[i+1].created
-	}
-	s.size, s.damaged = bad.pos.offset(), true
-	x.mu.Unlock()
-	r.m.damaged.Inc()
-	r.log.Error("segment is damaged, the rest of it is lost", "segment", s.seq, "at", bad.pos.offset(), "bytes", lost, "err", bad.err)
-	for _, d := range r.dests {
-		if d.acked.segment() < s.seq || d.acked.segment() == s.seq && d.acked.offset() < bad.pos.offset()+lost {
-			from := s.created
-			if s.spanned {
-				from = min(from, s.from)
-			}
-			d.missed, r.dirty = d.missed.with(from, until), true
-			r.m.dropped.WithLabelValues(d.id).Add(float64(lost))
-		}
-	}
-	return nil
 }

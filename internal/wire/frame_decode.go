@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	cmodel "github.com/prometheus/common/model"
@@ -37,9 +38,8 @@ func newFrameReader(l Limits) (*frameReader, error) {
 
 func (r *frameReader) reset() { r.series, r.time = r.series[:0], 0 }
 
-// read decodes b into f, whose memory is used again. Nothing in f refers to b.
+// read decodes b and adds it to f. Nothing in f refers to b.
 func (r *frameReader) read(b []byte, f *Frame) error {
-	f.Reset()
 	if len(b) > r.limits.MaxFrame {
 		return fmt.Errorf("a frame of %d bytes, %d are allowed: %w", len(b), r.limits.MaxFrame, model.ErrTooLarge)
 	}
@@ -161,8 +161,9 @@ func (r *frameReader) samples(d *frameCursor, f *Frame) error {
 		return fmt.Errorf("a frame of %d samples, %d are allowed: %w", n, r.limits.MaxSamples, model.ErrLimit)
 	}
 	id, known := int64(-1), int64(len(r.series))
-	for len(f.IDs) < n {
-		diff, count := d.run(n - len(f.IDs))
+	before, total := len(f.IDs), len(f.IDs)+n
+	for len(f.IDs) < total {
+		diff, count := d.run(total - len(f.IDs))
 		if d.bad {
 			return frameError("series of samples are cut off")
 		}
@@ -174,8 +175,8 @@ func (r *frameReader) samples(d *frameCursor, f *Frame) error {
 		}
 	}
 	t := r.time
-	for len(f.Times) < n {
-		diff, count := d.run(n - len(f.Times))
+	for len(f.Times) < total {
+		diff, count := d.run(total - len(f.Times))
 		if d.bad {
 			return frameError("times are cut off")
 		}
@@ -185,13 +186,11 @@ func (r *frameReader) samples(d *frameCursor, f *Frame) error {
 		}
 	}
 	r.time = t
-	if cap(f.Values) < n {
-		f.Values = make([]float64, n)
-	}
-	f.Values = f.Values[:n]
+	f.Values = slices.Grow(f.Values, n)[:total]
+	values := f.Values[before:]
 	b, at, series := d.b, 0, r.series
-	for i, id := range f.IDs {
-		if f.Values[i], at = series[id].read(b, at); at < 0 {
+	for i, id := range f.IDs[before:] {
+		if values[i], at = series[id].read(b, at); at < 0 {
 			return frameError("a value is cut off")
 		}
 	}

@@ -45,15 +45,16 @@ func (d *Decoder) Reset() {
 // Close frees what the decoder holds.
 func (d *Decoder) Close() { d.reader.zstd.Close() }
 
-// Decode reads a frame into f, whose memory is used again and which does not
-// refer to b afterwards. Frames are to be decoded in the order in which they
-// were made, each once. An error ends the session: it is ErrFrame,
+// Decode adds what a frame carries to f, which does not refer to b afterwards.
+// Frames are to be decoded in the order in which they were made, each once. An
+// error ends the session, and f is not to be used: it is ErrFrame,
 // model.ErrTooLarge or model.ErrLimit.
 func (d *Decoder) Decode(b []byte, f *Frame) error {
+	before := len(f.Series)
 	if err := d.reader.read(b, f); err != nil {
 		return err
 	}
-	for _, ls := range f.Series {
+	for _, ls := range f.Series[before:] {
 		s := resolved{labels: ls}
 		if d.accept != nil {
 			s.labels, s.err = d.accept(ls)
@@ -76,8 +77,8 @@ func (r *Refusals) add(ls labels.Labels, err error) {
 	}
 }
 
-// Append hands the samples, histograms, exemplars and metadata of a decoded
-// frame of this session to app; events are the caller's. What is refused for
+// Append hands the samples, histograms, exemplars and metadata of decoded
+// frames of this session to app; events are the caller's. What is refused for
 // good is counted. An error (model.ErrNoSpace, model.ErrUnavailable) says that
 // the storage takes nothing at the moment: roll back and append the frame again
 // later.
