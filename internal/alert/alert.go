@@ -78,6 +78,14 @@ type Deps struct {
 
 	// The rest joins several servers; all nil for one.
 
+	// Settled is closed when the state of the others has arrived after the
+	// start, or there are none. It is waited for up to 10 s before the first
+	// notification; nil waits for nobody.
+	Settled <-chan struct{}
+	// Resettle asks the others for their whole state again, after this process
+	// stood still; it must not block. nil: they send it by themselves within
+	// seconds.
+	Resettle func()
 	// Peer waits until the state of the others has arrived. A nil interface
 	// for one server, never a nil pointer in it.
 	Peer notify.Peer
@@ -110,6 +118,7 @@ type Alerting struct {
 	active   *activeFile
 	metrics  *metrics
 	flying   flights
+	gate     *gate
 
 	dispatcher atomic.Pointer[dispatch.Dispatcher]
 	inhibitor  atomic.Pointer[inhibit.Inhibitor]
@@ -138,7 +147,7 @@ func New(cfg Config, deps Deps) (*Alerting, error) {
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	a := &Alerting{cfg: cfg, deps: deps, log: deps.Logger, groups: marker.NewGroupMarker()}
+	a := &Alerting{cfg: cfg, deps: deps, log: deps.Logger, groups: marker.NewGroupMarker(), gate: newGate(deps.Settled, deps.Peer)}
 	if err := a.open(reg); err != nil {
 		a.Close()
 		return nil, err
@@ -260,6 +269,8 @@ func (a *Alerting) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.keep(ctx) })
+	wg.Go(func() { a.gate.start(ctx) })
+	wg.Go(func() { a.watchClock(ctx) })
 	<-ctx.Done()
 	wg.Wait()
 

@@ -66,6 +66,11 @@ func (a *Alerting) keep(ctx context.Context) {
 				a.log.Error("alerting state not saved", "err", err)
 			}
 		case <-soon.C:
+			// What other servers told is in the journals, but not synced yet.
+			if err := errors.Join(a.logs.sync(), a.sils.sync()); err != nil {
+				a.log.Error("alerting state of other servers not on disk", "err", err)
+				a.metrics.journalErrors.Inc()
+			}
 			// Alerts that began or ended are on disk within a second.
 			if !a.active.dirty() {
 				continue

@@ -107,8 +107,8 @@ func (a *Alerting) halt() {
 func (a *Alerting) start(p *plan) {
 	rec := eventrecorder.Recorder{}
 	in := inhibit.NewInhibitor(a.alerts, p.conf.InhibitRules, a.log, rec)
-	stage := a.pipeline.New(p.integrations, a.wait, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.deps.Peer)
-	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(stage), a.groups, a.timeout, 30*time.Second, nil, a.log, rec, a.dmetrics, a.deps.Receivers.Template())
+	stage := a.pipeline.New(p.integrations, a.wait, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.gate)
+	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(a.gate, stage), a.groups, a.timeout, 30*time.Second, nil, a.log, rec, a.dmetrics, a.deps.Receivers.Template())
 	// The inhibitor first: an alert that is inhibited must not slip through
 	// while the rules still load.
 	go in.Run()
@@ -125,7 +125,7 @@ func (a *Alerting) wait() time.Duration {
 
 // timeout is how long a group may try: one full attempt at least.
 func (a *Alerting) timeout(d time.Duration) time.Duration {
-	return max(d, notify.MinTimeout, a.deps.Receivers.Timeout()) + a.wait()
+	return max(d, notify.MinTimeout, a.deps.Receivers.Timeout()) + a.wait() + a.gate.patience()
 }
 
 func (a *Alerting) groupsOf(ctx context.Context, routes func(*dispatch.Route) bool, alerts func(*amalert.Alert, time.Time) bool) (dispatch.AlertGroups, map[pm.Fingerprint][]string, error) {
@@ -143,7 +143,7 @@ type flights struct {
 	none chan struct{} // guarded by mu; closed when n falls to zero
 }
 
-func (f *flights) watch(s notify.Stage) notify.Stage {
+func (f *flights) watch(g *gate, s notify.Stage) notify.Stage {
 	return notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*amalert.Alert) (context.Context, []*amalert.Alert, error) {
 		f.begin()
 		defer f.end()
@@ -151,7 +151,7 @@ func (f *flights) watch(s notify.Stage) notify.Stage {
 		if ctx.Err() != nil {
 			return ctx, nil, ctx.Err()
 		}
-		return s.Exec(ctx, l, alerts...)
+		return s.Exec(g.enter(ctx), l, alerts...)
 	})
 }
 
@@ -186,7 +186,11 @@ func (f *flights) wait() {
 type syncedLog struct{ a *Alerting }
 
 func (s *syncedLog) Log(r *nflogpb.Receiver, key string, firing, resolved []uint64, store *nflog.Store, expiry time.Duration) error {
-	if err := s.a.nflog.Log(r, key, firing, resolved, store, expiry); err != nil {
+	late, err := s.a.logAfter(r, key, firing, resolved, expiry)
+	if err == nil && !late {
+		err = s.a.nflog.Log(r, key, firing, resolved, store, expiry)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.a.logs.sync(); err != nil {
