@@ -68,6 +68,7 @@ type Control struct {
 	late    atomic.Bool
 	full    atomic.Bool // etcd raised its NOSPACE alarm
 	slim    chan struct{}
+	seen    atomic.Int64 // revision that a client saw last
 	lost    atomic.Int64 // when the leader was lost, Unix ns; 0 while there is one
 }
 

@@ -71,21 +71,12 @@ func (c *Control) list(ctx context.Context, prefix string) (kvs []KV, rev int64,
 // since each of its calls may meet another member, and takes what one member
 // has when there is no majority.
 func (c *Control) read(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	eng, err := c.use()
-	if err != nil {
-		return nil, err
-	}
-	ctx, release, err := eng.acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	ctx, done := c.deadline(ctx)
 	defer done()
-	if eng.etcd != nil {
-		return eng.client.Get(ctx, key, append(opts, clientv3.WithSerializable())...)
+	if c.cfg.Endpoints != nil {
+		return c.readRemote(ctx, key, opts)
 	}
-	return c.readRemote(ctx, eng, key, opts)
+	return c.readOnce(ctx, key, opts, true)
 }
 
 // Put writes a key and returns the new revision. expect is the revision that

@@ -55,7 +55,9 @@ func (c *Control) Status(context.Context) Status {
 	st.DBBytes = s.Backend().Size()
 	st.UsedBytes = s.Backend().SizeInUse()
 	st.Members = len(s.Cluster().Members())
-	st.Learner = s.IsLearner()
+	if m := s.Cluster().Member(s.MemberID()); m != nil { // etcd's own question panics when it was removed
+		st.Learner = m.IsLearner
+	}
 	st.PeerAddr = c.address().PeerAdvertise
 	st.ClientAddr = c.address().ClientAdvertise
 	return st
@@ -112,7 +114,7 @@ func (c *Control) revision(ctx context.Context, eng *engine) (int64, error) {
 	}
 	ctx, done := c.deadline(ctx)
 	defer done()
-	res, err := c.readRemote(ctx, eng, ownPrefix, []clientv3.OpOption{clientv3.WithCountOnly()})
+	res, err := c.readRemote(ctx, ownPrefix, []clientv3.OpOption{clientv3.WithCountOnly()})
 	if err != nil {
 		return 0, err
 	}

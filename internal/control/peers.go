@@ -61,6 +61,12 @@ func (p *peers) silent() (ids []string) {
 	return ids
 }
 
+func (p *peers) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.list)
+}
+
 // probe asks all members whether they are there, unless that was done just now.
 func (c *Control) probe(ctx context.Context, eng *engine, list []member) {
 	same := func(q peer, m member) bool { return q.id == m.id }
