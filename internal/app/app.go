@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,20 +26,26 @@ import (
 	"panoptes/internal/api"
 	"panoptes/internal/auth"
 	"panoptes/internal/catalog"
+	"panoptes/internal/cluster"
 	"panoptes/internal/config"
 	"panoptes/internal/control"
 	"panoptes/internal/history"
 	"panoptes/internal/ingest"
 	"panoptes/internal/model"
 	"panoptes/internal/notify"
+	"panoptes/internal/pki"
 	"panoptes/internal/probe"
 	"panoptes/internal/probe/all"
 	"panoptes/internal/probe/push"
 	"panoptes/internal/query"
+	"panoptes/internal/relay"
+	"panoptes/internal/replica"
 	"panoptes/internal/run"
 	"panoptes/internal/sample"
+	"panoptes/internal/selfwatch"
 	"panoptes/internal/store"
 	"panoptes/internal/verdict"
+	"panoptes/internal/wire"
 	"panoptes/ui"
 )
 
@@ -62,14 +69,30 @@ type App struct {
 	log    *slog.Logger
 	notice io.Writer
 	lock   *flock.Flock
-	listen net.Listener
+	began  time.Time
+
+	listen     net.Listener // pages and API
+	wireListen net.Listener // other servers and agents
+	wireServer *wire.Server
+	wireClient *wire.Client
+	wireAddrs  atomic.Pointer[map[string]string] // where other servers answer, by node id
+
+	pki         *pki.PKI
+	authority   *pki.Authority
+	welcome     welcome // what this server was told when it joined
+	cluster     *cluster.Cluster
+	membersWake chan struct{}
+	placement   *placement
 
 	registry *prometheus.Registry
 	control  *control.Control // nil when its files are damaged
 	catalog  *catalog.Catalog
 	store    *store.Store
 	history  *history.History
+	relay    *relay.Relay
+	replica  *replica.Replica
 	query    *query.Query
+	forward  *forwarder
 	ingest   *ingest.Ingest
 	worker   *probe.Worker
 	push     *push.Receiver
@@ -80,20 +103,31 @@ type App struct {
 	api      *api.API
 	sample   *sample.Targets // nil without Options.Sample
 
-	results *results
-	bridge  *bridge
-	events  *recorder
-	checks  *checks
-	health  *health
-	beats   *heartbeats
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	settled atomic.Bool   // the first records are there
-	started chan struct{} // closed once the parts watch what the catalog says
+	results  *results
+	fanout   *fanout
+	prober   *prober
+	bridge   *bridge
+	regions  *regionAlerts
+	self     *selfwatch.Watch
+	events   *recorder
+	checks   *checks
+	health   *health
+	beats    *heartbeats
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	watching atomic.Bool  // checks were taken up
+	placed   atomic.Int64 // checks that the worker here runs
+	members  atomic.Pointer[[]control.ControlMember]
+	machine  machine
+	stopping atomic.Bool   // the end has begun
+	placeMu  sync.Mutex    // one placement at a time
+	settled  atomic.Bool   // the first records are there
+	started  chan struct{} // closed once the parts watch what the catalog says
 }
 
 // New locks the data directory, opens what must be open and binds the
-// listener. Nothing runs before Run; an App that is not run must be closed.
-func New(cfg config.Config, opts Options) (a *App, err error) {
+// listener. A server that joins a cluster does so here, until ctx ends. Nothing
+// runs before Run; an App that is not run must be closed.
+func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -103,7 +137,7 @@ func New(cfg config.Config, opts Options) (a *App, err error) {
 	if opts.Notice == nil {
 		opts.Notice = io.Discard
 	}
-	a = &App{cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{})}
+	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), membersWake: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -116,7 +150,12 @@ func New(cfg config.Config, opts Options) (a *App, err error) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "panoptes_build_info", Help: "1, with the version of the program.", ConstLabels: prometheus.Labels{"version": opts.Version}})
 	info.Set(1)
 	a.registry.MustRegister(info)
-	for _, open := range []func() error{a.openListener, a.openCatalog, a.openStorage, a.openWatch, a.openAlerting, a.openAPI} {
+	identity := func() error { return a.openIdentity(ctx) }
+	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openSelf, a.openAPI, a.openAuthority, a.handle}
+	if cfg.Witness {
+		steps = []func() error{a.openListener, identity, a.openWitness}
+	}
+	for _, open := range steps {
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -127,10 +166,16 @@ func New(cfg config.Config, opts Options) (a *App, err error) {
 // Close gives up what New opened. Run does so itself.
 func (a *App) Close() error {
 	var errs []error
-	if a.listen != nil {
-		if err := a.listen.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, l := range []net.Listener{a.listen, a.wireListen} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if a.cluster != nil {
+		a.cluster.Close()
 	}
 	if a.alerting != nil {
 		a.alerting.Close()
@@ -166,16 +211,23 @@ func (a *App) Started() <-chan struct{} { return a.started }
 // Run serves until ctx ends.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
+	if a.cfg.Witness {
+		return a.runWitness(ctx)
+	}
 	a.log.Info("server starting", "version", a.opts.Version, "node", a.cfg.Node, "data_dir", a.cfg.DataDir, "url", a.URL())
 	fmt.Fprintf(a.notice, "Panoptes %s: open %s in a browser.\n", a.opts.Version, a.URL())
 	tiers := [][]run.Runner{
+		{a.pki, a.wireClient, a.wireServer},
 		{runner(a.control), a.catalog},
-		{a.store, a.history, a.query, a.events},
+		{a.cluster},
+		{a.store, a.history},
+		{a.relay},
+		{a.replica, a.query, a.events},
 		{a.alerting},
-		{a.verdict, a.results, a.bridge},
-		{a.worker, a.auth, a.api, run.Func(a.configure), run.Func(a.bootstrap),
-			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.store.Append, extra: a.verdict.Collect, log: a.log}},
-		{run.Func(a.serve)},
+		{a.verdict, a.results, a.fanout, a.bridge, a.regions},
+		{a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
+			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
+		{run.Func(a.serve), run.Func(a.drainAtEnd)},
 	}
 	if a.sample != nil {
 		tiers = append([][]run.Runner{{a.sample}}, tiers...)
@@ -211,20 +263,13 @@ func (a *App) logger(component string) *slog.Logger { return a.log.With("compone
 func (a *App) openCatalog() error {
 	dir := a.cfg.Path("control")
 	var kv catalog.Store
-	check := a.opts.CheckControl
-	if check == nil {
-		check = verifyInChild
-	}
-	if err := check(context.Background(), dir); err != nil {
+	if err := a.verifyControl(); err != nil {
 		// Watching and warning go on from the last seen copy; only a person may
 		// decide to give up the store.
 		a.log.Error("configuration store damaged, it stays closed", "dir", dir, "err", err)
 		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); restore it from a backup; without one, save the records seen last with `panoptes export`, move the directory away, start again and apply them", model.ErrUnavailable, dir, err)}
 	} else {
-		a.control, err = control.New(control.Config{
-			Dir: dir, NodeID: a.cfg.Node, ClusterID: "panoptes", PeerAddr: a.cfg.Addr(a.cfg.PeerListen),
-			MinFreeBytes: int64(a.cfg.Storage.MinFree) / 2, ReserveBytes: int64(a.cfg.Storage.ControlReserve),
-		}, control.Deps{Logger: a.logger("control"), Registerer: a.registry})
+		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName})
 		if err != nil {
 			return fmt.Errorf("open the configuration store: %w", err)
 		}
@@ -253,18 +298,37 @@ func (a *App) openStorage() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the history: %w", err)
 	}
-	a.events = newRecorder(a.history, a.logger("events"), a.registry)
+	a.relay, err = relay.New(relay.Config{
+		Dir: a.cfg.Path("relay"), NodeID: a.pki.NodeID(), MaxBytes: int64(a.cfg.Relay.MaxBytes), MaxAge: a.cfg.Relay.MaxAge.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
+	}, relay.Deps{
+		Store: a.store, Events: &sink{store: a.history.Append, follow: a.followEvent}, Dial: a.dialNode, Missed: a.missed,
+		Logger: a.logger("relay"), Registerer: a.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open the relay: %w", err)
+	}
+	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
+		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
+		Logger: a.logger("replica"), Registerer: a.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open what keeps the copies whole: %w", err)
+	}
+	if len(a.welcome.Seeds) > 0 {
+		a.replica.Need(time.Time{}, time.Time{}, "this server joined") // is met once
+	}
+	a.events = newRecorder(a.relay.AppendEvents, a.logger("events"), a.registry)
 	a.query, err = query.New(query.Config{
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
 		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir,
 	}, query.Deps{
-		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf,
+		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "query"}, a.registry),
 	})
 	if err != nil {
 		return fmt.Errorf("open the query engine: %w", err)
 	}
-	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.store, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
+	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
 	if err != nil {
 		return fmt.Errorf("open the write endpoints: %w", err)
 	}
@@ -274,8 +338,10 @@ func (a *App) openStorage() (err error) {
 // ports that checks and webhooks never reach on this machine.
 func (a *App) ownPorts() []int {
 	var ports []int
-	for _, p := range []int{9701, 9702, 9703, 9704} {
-		ports = append(ports, p+a.cfg.PortOffset)
+	for _, addr := range []string{a.cfg.ClusterListen, a.cfg.GossipListen, a.cfg.PeerListen, a.cfg.ClientListen} {
+		if p := portOf(a.cfg.Addr(addr)); p != 0 {
+			ports = append(ports, p)
+		}
 	}
 	return ports
 }
@@ -284,25 +350,31 @@ func (a *App) openWatch() (err error) {
 	dialer := probe.NewDialer(probe.Policy{AllowLoopback: a.cfg.Probe.AllowLoopback, AllowPrivate: !a.cfg.Probe.DenyPrivate, DenyPorts: a.ownPorts()})
 	a.beats = newHeartbeats(a.cfg.Path("heartbeats.json"))
 	a.push = a.beats.receiver
-	a.results = newResults(a.store.Append, a.logger("results"), a.registry)
+	a.results = newResults(a.relay.Append, a.logger("results"), a.registry)
+	a.fanout = newFanout(a.dialNode, a.logger("fanout"), a.registry)
+	a.results.tell = a.fanout.send
 	a.worker, err = probe.NewWorker(probe.WorkerConfig{Node: a.cfg.Node, Region: a.cfg.Region}, probe.WorkerDeps{
-		Kinds: all.Kinds(), Env: &probe.Env{Dialer: dialer, Now: time.Now, Heartbeats: a.push}, Sink: a.results, References: func() []string { return a.cfg.Probe.References },
+		Kinds: all.Kinds(), Env: &probe.Env{Dialer: dialer, Now: time.Now, Heartbeats: a.push}, Sink: a.results, References: a.references,
 		Logger: a.logger("probe"), Registerer: a.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the worker: %w", err)
 	}
 	a.bridge = newBridge(a.events, a.logger("bridge"))
+	a.regions = newRegionAlerts(a.events, a.logger("regions"))
+	a.checks = newChecks(a)
+	a.prober = &prober{placement: a.placement, local: a.checks.runHere, dial: a.dialNode}
 	a.verdict, err = verdict.New(verdict.Config{Node: a.cfg.Node}, verdict.Deps{
-		Prober: localProber{a.worker, a.cfg.Region}, Regions: a.regions, Record: a.bridge.transition,
+		Prober: a.prober, Regions: a.regionNames, Record: a.bridge.transition, Owns: a.placement.owns, Share: a.fanout.send,
+		Workers: a.placement.regionWorkers, Isolated: a.cluster.Isolated, RegionChanged: a.regions.changed,
 		Logger: a.logger("verdict"), Registerer: a.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the verdict engine: %w", err)
 	}
 	a.results.observe = a.verdict.Observe
-	a.checks = newChecks(a)
-	a.bridge.seen = a.checks.seen
+	a.regions.adopt = a.verdict.AdoptRegion
+	a.bridge.seen, a.bridge.lookup, a.bridge.past = a.checks.seen, a.checks.lookup, a.checks.transitions
 	a.dial = dialer.DialContext
 	return nil
 }
@@ -313,13 +385,20 @@ func (a *App) openAlerting() (err error) {
 		return fmt.Errorf("make the notifier: %w", err)
 	}
 	a.alerting, err = alert.New(alert.Config{Dir: a.cfg.Path("alert")}, alert.Deps{
-		Receivers: a.notify, Record: a.events.record, Logger: a.logger("alert"),
+		Receivers: a.notify, Record: a.alertEvent, Logger: a.logger("alert"),
+		Position: a.placement.position, Broadcast: a.cluster.Broadcast,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "alert"}, a.registry),
 	})
 	if err != nil {
 		return fmt.Errorf("open the alerting part: %w", err)
 	}
-	a.bridge.put = a.alerting.Put
+	a.bridge.put, a.regions.put = a.alerting.Put, a.alerting.Put
+	for _, part := range []string{"nflog", "silences"} {
+		a.cluster.Part(part, cluster.Part{
+			State: func() ([]byte, error) { return a.alerting.State(part) },
+			Merge: func(b []byte) error { return a.alerting.Merge(part, b) },
+		})
+	}
 	a.bridge.externalURL = a.externalURL()
 	return nil
 }
@@ -333,17 +412,21 @@ func (a *App) externalURL() string {
 
 func (a *App) openAPI() (err error) {
 	a.auth, err = auth.New(auth.Config{DataDir: a.cfg.DataDir, AdminPassword: a.cfg.Access.AdminPassword.Reveal(), APIKey: a.cfg.Access.APIKey.Reveal()},
-		auth.Deps{Catalog: a.catalog, Audit: a.audit, Out: a.notice, Logger: a.logger("auth"), Registerer: a.registry})
+		auth.Deps{Catalog: a.catalog, Broadcast: func(b []byte) { a.cluster.Broadcast("sessions", b) }, Audit: a.audit, Out: a.notice, Logger: a.logger("auth"), Registerer: a.registry})
 	if err != nil {
 		return fmt.Errorf("open sessions: %w", err)
 	}
+	a.cluster.Part("sessions", cluster.Part{State: a.auth.State, Merge: a.auth.Merge})
+	a.cluster.Part("heartbeats", cluster.Part{State: a.beats.state, Merge: a.beats.merge})
+	a.beats.share(func(b []byte) { a.cluster.Broadcast("heartbeats", b) })
+	a.forward = &forwarder{local: a.query.Handler(), behind: a.behind, whole: a.whole, dial: a.dialNode}
 	a.health = newHealth(a)
 	a.api, err = api.New(api.Config{
 		ServerName: a.cfg.Node, Version: a.opts.Version, Node: a.cfg.Node, BasePath: a.cfg.BasePath, ExternalURL: a.cfg.ExternalURL, OpenMetrics: a.cfg.Access.PublicMetrics,
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Query: a.query.Handler(), Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Query: a.forward, Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})

@@ -25,10 +25,11 @@ func server(t *testing.T, dir string) (*app.App, func()) {
 	cfg := config.Default()
 	cfg.Node, cfg.Region, cfg.DataDir = "n1", "eu", dir
 	cfg.Listen, cfg.PeerListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.ClusterListen, cfg.GossipListen, cfg.ClientListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Probe.AllowLoopback = true
 	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
 	cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"
-	a, err := app.New(cfg, app.Options{Version: "test", CheckControl: func(_ context.Context, dir string) error { return nil }})
+	a, err := app.New(context.Background(), cfg, app.Options{Version: "test", CheckControl: func(_ context.Context, dir string) error { return nil }})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -150,7 +151,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 	server(t, dir)
 	cfg := config.Default()
 	cfg.DataDir, cfg.Listen = dir, "127.0.0.1:0"
-	_, err := app.New(cfg, app.Options{})
+	_, err := app.New(context.Background(), cfg, app.Options{})
 	require.ErrorContains(t, err, "in use")
 }
 
@@ -169,11 +170,12 @@ func TestWatchesWithoutConfigurationStore(t *testing.T) {
 	stop()
 
 	cfg := config.Default()
-	cfg.Node, cfg.Region, cfg.DataDir, cfg.Listen = "n1", "eu", dir, "127.0.0.1:0"
+	cfg.Node, cfg.Region, cfg.DataDir, cfg.Listen, cfg.PeerListen = "n1", "eu", dir, "127.0.0.1:0", "127.0.0.1:0"
+	cfg.ClusterListen, cfg.GossipListen, cfg.ClientListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Probe.AllowLoopback = true
 	cfg.Storage.MinFree = 16 << 20
 	cfg.Access.APIKey = key
-	broken, err := app.New(cfg, app.Options{CheckControl: func(context.Context, string) error { return io.ErrUnexpectedEOF }})
+	broken, err := app.New(context.Background(), cfg, app.Options{CheckControl: func(context.Context, string) error { return io.ErrUnexpectedEOF }})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

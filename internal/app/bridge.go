@@ -18,37 +18,109 @@ import (
 // bridge turns verdicts into events and alerts. It remembers which check has
 // an alert, sends each again every minute, as the alerting part asks of whoever
 // raises alerts, and ends it when the check is well again.
+//
+// Every server raises the alerts of all checks, whoever decided: transitions of
+// other servers come as events. One that is told of long after it happened
+// raises nothing by itself; what counts then is where the check stands in the end.
 type bridge struct {
 	events      *recorder
 	put         func(context.Context, ...alert.Alert) error
 	seen        func(verdict.Transition) // told of every transition, after it was stored
+	lookup      func(id string) (model.Check, bool)
+	past        func(ctx context.Context, id string) ([]verdict.Transition, error) // of a check, oldest first
 	externalURL string
 	log         *slog.Logger
 
-	mu     sync.Mutex             // guards firing
+	mu     sync.Mutex             // guards what follows
 	firing map[string]alert.Alert // by id of the check
+	newest map[string]time.Time   // by id of the check: the transition that was taken last
+	known  map[string]time.Time   // by id of the event: when it was taken
+	late   map[string]time.Time   // by id of the check: when the last late transition came
 }
 
 // How often a firing alert is sent again, and how long it lives without that.
 const (
 	resendEvery = time.Minute
 	alertLife   = 4 * time.Minute
+
+	lateAfter  = 90 * time.Second // a transition is old news
+	lateSettle = 3 * time.Second  // without more of them before a check is looked at
+	knownFor   = 10 * time.Minute
 )
 
 func newBridge(events *recorder, log *slog.Logger) *bridge {
-	return &bridge{events: events, log: log, firing: map[string]alert.Alert{}}
+	return &bridge{events: events, log: log, firing: map[string]alert.Alert{}, newest: map[string]time.Time{}, known: map[string]time.Time{}, late: map[string]time.Time{}}
 }
 
-// transition takes what the verdict decided: the event is stored first, so
+// transition takes what the verdict decided here: the event is stored first, so
 // that a server that is killed now remembers what it tells of.
 func (b *bridge) transition(t verdict.Transition) {
-	if e, err := verdict.Event(t, t.Check); err != nil {
+	e, err := verdict.Event(t, t.Check)
+	if err != nil {
 		b.log.Error("state event not made", "check", t.Check.Name, "err", err)
-	} else {
-		b.events.storeNow(e)
+		b.seen(t)
+		b.take(t)
+		return
+	}
+	b.events.storeNow(e) // comes back through follow, unless the history is broken
+	b.follow(e.ID, t)
+}
+
+// follow takes a transition that was decided by any server, each once.
+func (b *bridge) follow(eventID string, t verdict.Transition) {
+	now := time.Now()
+	b.mu.Lock()
+	_, again := b.known[eventID]
+	b.known[eventID] = now
+	if full, ok := b.lookup(t.Check.ID); ok {
+		t.Check = full
+	}
+	old := now.Sub(t.At) > lateAfter
+	stale := t.At.Before(b.newest[t.Check.ID])
+	if !again && old {
+		b.late[t.Check.ID] = now
+	}
+	if !again && !old && !stale {
+		b.newest[t.Check.ID] = t.At
+	}
+	b.mu.Unlock()
+	if again {
+		return
 	}
 	b.seen(t)
-	b.take(t)
+	if !old && !stale {
+		b.take(t)
+	}
+}
+
+// settleLate looks at the checks of which old news came.
+func (b *bridge) settleLate(ctx context.Context, now time.Time) {
+	b.mu.Lock()
+	var due []string
+	for id, at := range b.late {
+		if now.Sub(at) >= lateSettle {
+			due = append(due, id)
+			delete(b.late, id)
+		}
+	}
+	for id, at := range b.known {
+		if now.Sub(at) >= knownFor {
+			delete(b.known, id)
+		}
+	}
+	b.mu.Unlock()
+	for _, id := range due {
+		c, ok := b.lookup(id)
+		if !ok {
+			continue
+		}
+		past, err := b.past(ctx, id)
+		if err != nil {
+			b.log.Error("alerts of late states not looked at", "check", c.Name, "err", err)
+			continue
+		}
+		b.restore(c, past)
+	}
 }
 
 // setChecks takes the records as they are now and ends the alerts of checks
@@ -56,6 +128,11 @@ func (b *bridge) transition(t verdict.Transition) {
 func (b *bridge) setChecks(checks map[string]model.Check) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for id := range b.newest {
+		if _, ok := checks[id]; !ok {
+			delete(b.newest, id)
+		}
+	}
 	var ended []alert.Alert
 	for id, a := range b.firing {
 		c, ok := checks[id]
@@ -77,14 +154,17 @@ func (b *bridge) setChecks(checks map[string]model.Check) {
 
 // Run sends firing alerts again until ctx ends.
 func (b *bridge) Run(ctx context.Context) error {
-	t := time.NewTicker(resendEvery)
-	defer t.Stop()
+	resend, settle := time.NewTicker(resendEvery), time.NewTicker(time.Second)
+	defer resend.Stop()
+	defer settle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-t.C:
+		case <-resend.C:
 			b.resend()
+		case now := <-settle.C:
+			b.settleLate(ctx, now)
 		}
 	}
 }
@@ -138,23 +218,34 @@ func (b *bridge) resend() {
 	b.send(slices.Collect(maps.Values(b.firing)))
 }
 
-// restore takes what happened to a check before this process began, oldest
-// first, and sends the alert that follows from it.
+// restore takes all that happened to a check, oldest first, and sees that it
+// has the alert that follows from it.
 func (b *bridge) restore(c model.Check, past []verdict.Transition) {
+	if len(past) == 0 {
+		return
+	}
 	name, since := "", verdict.Transition{}
 	for _, t := range past {
 		if next := nextAlert(name, t); next != name {
 			name, since = next, t
 		}
 	}
-	if name == "" {
-		return
-	}
+	last := past[len(past)-1]
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := b.alert(c, name, since.At, past[len(past)-1].Message)
-	b.firing[c.ID] = a
-	b.send([]alert.Alert{a})
+	b.newest[c.ID] = last.At
+	var out []alert.Alert
+	if held, ok := b.firing[c.ID]; ok && held.Labels["alertname"] != name {
+		held.EndsAt = last.At
+		delete(b.firing, c.ID)
+		out = append(out, held)
+	}
+	if name != "" {
+		a := b.alert(c, name, since.At, last.Message)
+		b.firing[c.ID] = a
+		out = append(out, a)
+	}
+	b.send(out)
 }
 
 // send needs mu. It is quick: the alerting part only notes what it is given.

@@ -17,19 +17,6 @@ import (
 	"panoptes/internal/verdict"
 )
 
-// localProber asks this server's worker, the only one there is.
-type localProber struct {
-	worker *probe.Worker
-	region string
-}
-
-func (p localProber) ProbeNow(ctx context.Context, checkID, region string) (model.Result, error) {
-	if region != p.region {
-		return model.Result{}, fmt.Errorf("probe in region %s: %w: no worker lives there", region, model.ErrUnavailable)
-	}
-	return p.worker.RunNow(ctx, checkID)
-}
-
 // checks answers what pages ask about checks. The past of a check is read from
 // the history once and then kept up to date.
 type checks struct {
@@ -54,8 +41,19 @@ func (c *checks) seen(t verdict.Transition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if list, ok := c.past[t.Check.ID]; ok {
-		c.past[t.Check.ID] = append(list, t)
+		// What other servers decided may come late and out of order.
+		i := len(list)
+		for i > 0 && list[i-1].At.After(t.At) {
+			i--
+		}
+		c.past[t.Check.ID] = slices.Insert(slices.Clip(list), i, t)
 	}
+}
+
+// lookup finds the record of a check as it is now.
+func (c *checks) lookup(id string) (model.Check, bool) {
+	check, ok := (*c.app.results.checks.Load())[id]
+	return check, ok
 }
 
 // keep forgets the checks that are gone.
@@ -102,18 +100,23 @@ func (c *checks) transitions(ctx context.Context, id string) ([]verdict.Transiti
 func (c *checks) States() map[string]model.CheckState { return c.app.verdict.States() }
 
 func (c *checks) RunNow(ctx context.Context, id string) ([]model.Result, error) {
-	r, err := c.app.worker.RunNow(ctx, id)
-	if errors.Is(err, model.ErrNotFound) {
-		// Paused, or made a moment ago: the worker does not have it.
-		r, err = c.runRecord(ctx, id)
+	check, ok := (*c.app.results.checks.Load())[id]
+	if !ok { // made a moment ago
+		r, err := c.runHere(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return []model.Result{r}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return []model.Result{r}, nil
+	return c.app.prober.everywhere(ctx, check)
 }
 
-func (c *checks) runRecord(ctx context.Context, id string) (model.Result, error) {
+// runHere probes a check now with this server's worker, whether or not it is on
+// its list.
+func (c *checks) runHere(ctx context.Context, id string) (model.Result, error) {
+	if r, err := c.app.worker.RunNow(ctx, id); !errors.Is(err, model.ErrNotFound) {
+		return r, err
+	}
 	rec, err := c.app.catalog.Get(model.KindCheck, id)
 	if err != nil {
 		return model.Result{}, err
@@ -124,7 +127,7 @@ func (c *checks) runRecord(ctx context.Context, id string) (model.Result, error)
 	}
 	check.ID, check.Revision = rec.ID, rec.Revision
 	check.Default()
-	return c.app.worker.Test(ctx, check)
+	return c.app.worker.RunCheck(ctx, check)
 }
 
 func (c *checks) Test(ctx context.Context, check model.Check) ([]model.Result, error) {

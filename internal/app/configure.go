@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -14,6 +16,8 @@ import (
 	"panoptes/internal/catalog"
 	"panoptes/internal/model"
 	"panoptes/internal/sample"
+	"panoptes/internal/verdict"
+	"panoptes/internal/wire"
 )
 
 // records decodes all records of a kind, ids and revisions filled in. One that
@@ -42,18 +46,19 @@ func (a *App) listChecks() []model.Check {
 	})
 }
 
-// regions lists the places that vote: those on record and this server's own.
-func (a *App) regions() []string {
-	own := false
-	var out []string
+// regionNames lists the places that vote, alike on all servers: those on
+// record, and those of the servers and agents that joined.
+func (a *App) regionNames() []string {
+	seen := map[string]bool{a.cfg.Region: true}
 	for _, r := range a.catalog.List(model.KindRegion) {
-		out = append(out, r.Name)
-		own = own || r.Name == a.cfg.Region
+		seen[r.Name] = true
 	}
-	if !own {
-		out = append(out, a.cfg.Region)
+	for _, n := range a.nodes() {
+		if !n.Revoked && n.Role != model.RoleWitness && n.Region != "" {
+			seen[n.Region] = true
+		}
 	}
-	return out
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // configure waits until the parts can work, then keeps them in step with the catalog.
@@ -83,6 +88,7 @@ func (a *App) configure(ctx context.Context) error {
 	a.takeChecks()
 	a.takeAlerting()
 	a.takeSettings()
+	a.takeSelf()
 	close(a.started)
 	a.log.Info("server ready", "checks", len(a.catalog.List(model.KindCheck)), "url", a.URL())
 	for {
@@ -114,11 +120,15 @@ func (a *App) take(kinds map[string]bool) {
 	if kinds[model.KindCheck] || kinds[model.KindMaintenance] || kinds[model.KindRegion] {
 		a.takeChecks()
 	}
+	if kinds[model.KindNode] {
+		a.takeChecks() // a region may have come with a server
+	}
 	if kinds[model.KindReceiver] || kinds[model.KindRoute] || kinds[model.KindInhibition] || kinds[model.KindInterval] {
 		a.takeAlerting()
 	}
 	if kinds[model.KindSetting] {
 		a.takeSettings()
+		a.takeSelf()
 	}
 }
 
@@ -129,6 +139,7 @@ func (a *App) restore(ctx context.Context) error {
 		return fmt.Errorf("read the last states: %w", err)
 	}
 	a.verdict.Restore(last)
+	a.askStates(ctx)
 	list := a.listChecks()
 	for _, c := range list {
 		e, ok := last["check/"+c.ID]
@@ -148,6 +159,36 @@ func (a *App) restore(ctx context.Context) error {
 	return nil
 }
 
+// methodStates returns the last state event of each check.
+const methodStates = "verdict.states"
+
+// askStates hears from the other servers what was decided while this one was
+// away, or before it was there.
+func (a *App) askStates(ctx context.Context) {
+	a.waitSettled(ctx, settlePatience)
+	for _, m := range a.cluster.Alive() {
+		if m.Self || !m.Serving {
+			continue
+		}
+		conn := a.wireClient.Conn(m.ID, m.Addresses.Cluster)
+		actx, cancel := context.WithTimeout(ctx, settlePatience)
+		list, err := wire.Call[map[string]model.Event](actx, conn, methodStates, struct{}{})
+		cancel()
+		if err != nil {
+			a.log.Warn("states not asked", "server", m.Name, "err", err)
+			continue
+		}
+		for _, e := range list {
+			if t, err := verdict.FromEvent(e); err == nil {
+				a.verdict.Adopt(t)
+			}
+		}
+	}
+}
+
+// settlePatience is how long a server that starts waits for what others know.
+const settlePatience = 5 * time.Second
+
 func (a *App) takeChecks() {
 	list := a.listChecks()
 	byID := make(map[string]model.Check, len(list))
@@ -155,11 +196,15 @@ func (a *App) takeChecks() {
 		byID[c.ID] = c
 	}
 	a.results.checks.Store(&byID)
+	a.results.list.Store(&list)
 	a.bridge.setChecks(byID)
 	a.checks.keep(byID)
 	a.push.Update(list)
 	a.verdict.Update(list, records(a, model.KindMaintenance, func(m *model.Maintenance, r model.Record) { m.ID = r.ID }))
-	a.worker.Update(list)
+	a.place()
+	if !a.watching.Swap(true) {
+		a.wakeMembers()
+	}
 }
 
 func (a *App) takeAlerting() {
@@ -237,6 +282,9 @@ func (a *App) bootstrap(ctx context.Context) error {
 }
 
 func (a *App) first(ctx context.Context) error {
+	if err := a.recordSelf(ctx); err != nil {
+		return fmt.Errorf("keep the record of this server: %w", err)
+	}
 	if err := a.auth.Bootstrap(ctx); err != nil {
 		return err
 	}

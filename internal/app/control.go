@@ -20,6 +20,15 @@ const VerifyCommand = "verify-control"
 // process: etcd's files can make their reader crash.
 func VerifyControl(dir string) error { return control.CheckDir(dir) }
 
+// verifyControl looks at the store's files before they are opened.
+func (a *App) verifyControl() error {
+	check := a.opts.CheckControl
+	if check == nil {
+		check = verifyInChild
+	}
+	return check(context.Background(), a.cfg.Path("control"))
+}
+
 // verifyInChild runs VerifyCommand of this program. A new directory needs none.
 func verifyInChild(ctx context.Context, dir string) error {
 	if !dataExists(dir) {

@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"panoptes/internal/api"
+	"panoptes/internal/model"
 )
 
 // health gathers what the parts say of themselves.
@@ -58,6 +61,13 @@ func (h *health) report(context.Context) api.Health {
 	}
 	add("sample files", levelData, "warning", damage, "no damage found")
 	add("history", levelData, "warning", a.history.Damaged(), "no damage found")
+	add("servers", levelPorts, "warning", h.servers(), "all servers on record answer")
+	var lack error
+	if why := a.behind(); why != "" {
+		lack = errors.New(why)
+	}
+	add("copies", levelData, "warning", lack, "this server has what the others have")
+	parts = append(parts, a.selfParts()...)
 
 	out := api.Health{Status: "ok", Score: 100, Parts: parts}
 	for _, p := range parts {
@@ -76,8 +86,42 @@ func (h *health) report(context.Context) api.Health {
 	return out
 }
 
+// servers says which servers on record do not answer.
+func (h *health) servers() error {
+	state := map[string]model.MemberState{}
+	for _, m := range h.app.cluster.Members() {
+		state[m.ID] = m.State
+	}
+	var missing []string
+	for _, n := range h.app.nodes() {
+		if n.Role != model.RoleAgent && !n.Revoked && state[n.ID] != model.MemberAlive && n.ID != h.app.pki.NodeID() {
+			missing = append(missing, n.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not reached: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// unwell says why the process, its ports or its functions are not well; what
+// data lack does not count.
+func (h *health) unwell(context.Context) error {
+	a := h.app
+	if err := a.ready(); err != nil {
+		return err
+	}
+	if p := h.alertingErr.Load(); p != nil && *p != nil {
+		return *p
+	}
+	return a.store.Health()
+}
+
 // userOf names who asks, for limits per user.
 func userOf(ctx context.Context) string {
+	if user, ok := ctx.Value(forwardedKey{}).(string); ok {
+		return user
+	}
 	if id := api.Identity(ctx); id != nil {
 		return id.Actor()
 	}

@@ -51,6 +51,30 @@ func (h *heartbeats) Ping(token, status, msg string) error {
 	return h.err
 }
 
+// share has each ping told to the other servers, who pass it to merge.
+func (h *heartbeats) share(broadcast func([]byte)) {
+	h.receiver.OnPing(func(id string, p probe.Heartbeat) {
+		if b, err := json.Marshal(map[string]probe.Heartbeat{id: p}); err == nil {
+			broadcast(b)
+		}
+	})
+}
+
+// state returns the last pings for another server.
+func (h *heartbeats) state() ([]byte, error) { return json.Marshal(h.receiver.Snapshot()) }
+
+// merge takes pings that other servers accepted.
+func (h *heartbeats) merge(b []byte) error {
+	var last map[string]probe.Heartbeat
+	if err := json.Unmarshal(b, &last); err != nil {
+		return fmt.Errorf("read heartbeats of another server: %w", err)
+	}
+	for id, p := range last {
+		h.receiver.Observe(id, p)
+	}
+	return nil
+}
+
 // load takes over the pings from before; the receiver must know its checks.
 func (h *heartbeats) load() error {
 	data, err := os.ReadFile(h.path)

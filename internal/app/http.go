@@ -11,9 +11,12 @@ import (
 	"panoptes/internal/api"
 )
 
-// serve answers HTTP until ctx ends; requests under way get five seconds.
-func (a *App) serve(ctx context.Context) error {
-	srv := api.NewServer(a.api.Handler(), a.logger("http"))
+// serve answers the API and the pages until ctx ends.
+func (a *App) serve(ctx context.Context) error { return a.serveHandler(ctx, a.api.Handler()) }
+
+// serveHandler answers HTTP until ctx ends; requests under way get five seconds.
+func (a *App) serveHandler(ctx context.Context, h http.Handler) error {
+	srv := api.NewServer(h, a.logger("http"))
 	failed := make(chan error, 1)
 	go func() {
 		if a.cfg.TLS.CertFile != "" {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"panoptes/internal/model"
 	"panoptes/internal/notify"
 	"panoptes/internal/probe"
+	"panoptes/internal/selfwatch"
 	"panoptes/internal/verdict"
 )
 
@@ -148,12 +150,43 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 			Normalize: withOld(auth.NormalizeKey), Hidden: auth.HiddenKey,
 		},
 		{
+			Name: model.KindNode, Plural: "nodes", Internal: true,
+			Normalize: plain(func(n *model.Node, _ catalog.View) error {
+				var inv model.Invalid
+				inv.AddErr("node", model.CheckName(n.Name))
+				if n.ID == "" || n.KeyHash == "" || n.Role == "" {
+					inv.Add("name", "a node has an id, a role and the hash of its key")
+				}
+				return inv.Err()
+			}),
+		},
+		{
+			Name: model.KindToken, Plural: "tokens", Internal: true, Hidden: []string{"hash"},
+			Normalize: plain(func(t *model.Token, _ catalog.View) error {
+				if t.Name == "" || t.Hash == "" {
+					return model.Invalid{{Field: "name", Msg: "a token has an id and a hash"}}
+				}
+				return nil
+			}),
+		},
+		{
 			Name: model.KindSetting, Plural: "settings",
 			Normalize: plain(func(s *model.Setting, _ catalog.View) error {
-				if s.Name != settingRetention {
-					return model.Invalid{{Field: "name", Msg: fmt.Sprintf("there is no setting %q; known: %s", s.Name, settingRetention)}}
+				var err error
+				switch s.Name {
+				case settingRetention:
+					_, err = parseRetention(s.Value)
+				case settingSelf:
+					_, err = selfwatch.ParseSettings(s.Value)
+				default:
+					return model.Invalid{{Field: "name", Msg: fmt.Sprintf("there is no setting %q; known: %s, %s", s.Name, settingRetention, settingSelf)}}
 				}
-				_, err := parseRetention(s.Value)
+				var inv model.Invalid
+				if errors.As(err, &inv) {
+					var out model.Invalid
+					out.AddErr("value", inv)
+					return out
+				}
 				return err
 			}),
 		},

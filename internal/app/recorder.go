@@ -8,14 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"panoptes/internal/history"
 	"panoptes/internal/model"
 )
 
 // recorder stores events for parts that must not wait: they leave them here.
 // Events wait in memory while the disk is full, up to a bound.
 type recorder struct {
-	history *history.History
+	append  func(context.Context, ...model.Event) error // to all servers' histories
 	queue   chan model.Event
 	log     *slog.Logger
 	dropped prometheus.Counter
@@ -23,8 +22,8 @@ type recorder struct {
 
 const maxWaitingEvents = 20_000
 
-func newRecorder(h *history.History, log *slog.Logger, reg prometheus.Registerer) *recorder {
-	r := &recorder{history: h, queue: make(chan model.Event, maxWaitingEvents), log: log,
+func newRecorder(store func(context.Context, ...model.Event) error, log *slog.Logger, reg prometheus.Registerer) *recorder {
+	r := &recorder{append: store, queue: make(chan model.Event, maxWaitingEvents), log: log,
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_app_events_dropped_total", Help: "Events that found no room while they could not be stored."})}
 	reg.MustRegister(r.dropped)
 	return r
@@ -44,7 +43,7 @@ func (r *recorder) record(e model.Event) {
 func (r *recorder) storeNow(e model.Event) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := r.history.Append(ctx, e); err != nil {
+	if err := r.append(ctx, e); err != nil {
 		r.record(e)
 	}
 }
@@ -52,7 +51,7 @@ func (r *recorder) storeNow(e model.Event) {
 // tryStore stores events, again after each failure until ctx ends.
 func (r *recorder) tryStore(ctx context.Context, list []model.Event) error {
 	for {
-		err := r.history.Append(ctx, list...)
+		err := r.append(ctx, list...)
 		var inv model.Invalid
 		if err == nil || errors.As(err, &inv) {
 			return err
@@ -103,7 +102,7 @@ func (r *recorder) group(first model.Event) []model.Event {
 // store tries until the events are in, or ctx ends.
 func (r *recorder) store(ctx context.Context, list []model.Event) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := r.history.Append(ctx, list...)
+		err := r.append(ctx, list...)
 		var inv model.Invalid
 		switch {
 		case err == nil:

@@ -16,10 +16,12 @@ import (
 // results takes what the worker found: the verdict hears of it at once, the
 // samples are stored in groups, so that one fsync serves many checks.
 type results struct {
-	observe func(model.Result)
+	observe func(model.Result) // the verdict here
+	tell    func(model.Result) // and on the other servers
 	append  func(context.Context, model.Batch) error
 	queue   chan model.Result
 	checks  atomic.Pointer[map[string]model.Check] // by id
+	list    atomic.Pointer[[]model.Check]          // the same
 	log     *slog.Logger
 	dropped *prometheus.CounterVec
 }
@@ -35,12 +37,14 @@ func newResults(store func(context.Context, model.Batch) error, log *slog.Logger
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "panoptes_app_results_dropped_total", Help: "Results of checks whose samples were not stored, by reason."}, []string{"reason"})}
 	reg.MustRegister(r.dropped)
 	r.checks.Store(&map[string]model.Check{})
+	r.list.Store(&[]model.Check{})
 	return r
 }
 
 // Result implements probe.Sink; it never blocks.
 func (r *results) Result(res model.Result) {
 	r.observe(res)
+	r.tell(res)
 	select {
 	case r.queue <- res:
 	default:

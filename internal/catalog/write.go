@@ -210,6 +210,9 @@ func (c *Catalog) finish(o *overlay, p *planned) error {
 	if err != nil {
 		return err
 	}
+	if isID(name) && !p.kind.Internal {
+		return model.Invalid{{Field: "name", Msg: "looks like an identifier; choose another one"}}
+	}
 	if other, ok := o.Get(p.kind.Name, name); ok && other.ID != p.id {
 		return fmt.Errorf("%w: there is already a %s %q", model.ErrConflict, p.kind.Name, name)
 	}
@@ -237,9 +240,6 @@ func nameOf(spec json.RawMessage) (string, error) {
 	}
 	if err := model.CheckName(head.Name); err != nil {
 		return "", model.Invalid{err.(*model.FieldError)}
-	}
-	if isID(head.Name) {
-		return "", model.Invalid{{Field: "name", Msg: "looks like an identifier; choose another one"}}
 	}
 	return head.Name, nil
 }

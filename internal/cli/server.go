@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,8 +17,9 @@ import (
 // serverFlags are the keys of the file that may also be given on the command line.
 type serverFlags struct {
 	file, node, region, dataDir, listen, logLevel string
+	bind, advertise, join, token                  string
 	portOffset                                    int
-	sample                                        bool
+	sample, witness                               bool
 }
 
 func (f *serverFlags) add(cmd *cobra.Command) {
@@ -29,6 +29,11 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.region, "region", "", "place from which this server checks (default \"default\")")
 	fl.StringVar(&f.dataDir, "data-dir", "", "directory for everything that is kept (default \"data\")")
 	fl.StringVar(&f.listen, "listen", "", "address of pages and API (default 127.0.0.1:9700)")
+	fl.StringVar(&f.bind, "bind", "", "address of this machine for all listeners; others reach it there (default 127.0.0.1)")
+	fl.StringVar(&f.advertise, "advertise", "", "host by which other servers reach this one, when it is not the bind address")
+	fl.StringVar(&f.join, "join", "", "HOST:9701 of a server whose cluster this one joins when it first starts")
+	fl.StringVar(&f.token, "token", "", "what allows it to join; made by \"panoptes token create\"")
+	fl.BoolVar(&f.witness, "witness", false, "only vote in the configuration store, for set-ups with two sites")
 	fl.IntVar(&f.portOffset, "port-offset", 0, "added to every port, so that several servers share a machine")
 	fl.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default info)")
 }
@@ -36,13 +41,17 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 // load merges file, environment and flags, the last being the strongest.
 func (f *serverFlags) load(stdio IO) (config.Config, error) {
 	env := append([]string(nil), stdio.Env...)
-	for key, v := range map[string]string{"NODE": f.node, "REGION": f.region, "DATA_DIR": f.dataDir, "LISTEN": f.listen, "LOG_LEVEL": f.logLevel} {
+	for key, v := range map[string]string{"NODE": f.node, "REGION": f.region, "DATA_DIR": f.dataDir, "LISTEN": f.listen, "LOG_LEVEL": f.logLevel,
+		"BIND": f.bind, "ADVERTISE": f.advertise, "JOIN": f.join, "TOKEN": f.token} {
 		if v != "" {
 			env = append(env, "PANOPTES_"+key+"="+v)
 		}
 	}
 	if f.portOffset != 0 {
 		env = append(env, fmt.Sprintf("PANOPTES_PORT_OFFSET=%d", f.portOffset))
+	}
+	if f.witness {
+		env = append(env, "PANOPTES_WITNESS=true")
 	}
 	if f.sample {
 		env = append(env, "PANOPTES_PROBE_ALLOW_LOOPBACK=true")
@@ -80,6 +89,8 @@ loopback only, and prints the password of the first administrator once.`,
 		Example: `  panoptes server
   panoptes server --config /etc/panoptes.yml
   panoptes server --sample          # with a set of sample targets to look at
+  panoptes server --node n1 --region eu --bind 10.0.0.1
+  panoptes server --node n2 --region us --bind 10.0.0.2 --join 10.0.0.1:9701 --token pnp1.…
   PANOPTES_ADMIN_PASSWORD=secret panoptes server --listen :9700 --data-dir /var/lib/panoptes`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runServer(cmd, stdio, f)
@@ -96,31 +107,53 @@ func runServer(cmd *cobra.Command, stdio IO, f *serverFlags) error {
 		return err
 	}
 	logger := newLogger(cfg.Log, cmd.ErrOrStderr())
-	a, err := app.New(cfg, app.Options{Version: version, Logger: logger, Sample: f.sample, Notice: cmd.OutOrStdout()})
+	a, err := app.New(cmd.Context(), cfg, app.Options{Version: version, Logger: logger, Sample: f.sample, Notice: cmd.OutOrStdout()})
 	if err != nil {
 		return err
 	}
 	return a.Run(cmd.Context())
 }
 
-func demoCmd(stdio IO) *cobra.Command {
-	f := &serverFlags{sample: true}
+// recoverCmd is for the day on which most servers are lost for good.
+func recoverCmd(stdio IO) *cobra.Command {
+	f := &serverFlags{}
+	var yes bool
 	cmd := &cobra.Command{
-		Use: "demo", Args: cobra.NoArgs,
-		Short: "Run a server with sample targets in a scratch directory",
-		Long:  "Run a server with sample targets, to see it work and to break it. Everything is kept in a scratch directory that is removed at the end.",
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if f.dataDir == "" {
-				if f.dataDir, err = os.MkdirTemp("", "panoptes-demo-"); err != nil {
-					return fmt.Errorf("make a scratch directory: %w", err)
-				}
-				defer func() { err = errors.Join(err, os.RemoveAll(f.dataDir)) }()
+		Use: "recover", Args: cobra.NoArgs,
+		Short: "Make a stopped server go on alone when most servers are lost for good",
+		Long: `Make this stopped server the only member of the configuration store, when the
+majority of servers is lost for good and configuration can be changed nowhere.
+What the lost servers had acknowledged and this one had not heard of is lost.
+Samples, events and alerts are not touched; a copy of the old files is kept.
+
+Afterwards start the server as usual, remove the lost ones with
+"panoptes node remove NAME --force", and let new ones join. The lost servers
+must never be started again with their old directories.`,
+		Example: `  panoptes recover --config /etc/panoptes.yml --yes
+  panoptes recover --node n1 --data-dir /var/lib/panoptes --yes`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := f.load(stdio)
+			if err != nil {
+				return err
 			}
-			return runServer(cmd, stdio, f)
+			if !yes {
+				return &exitError{exitUsage, fmt.Errorf("this gives up all other servers of the cluster; if that is what you want, say --yes")}
+			}
+			r, err := app.Recover(cmd.Context(), cfg, newLogger(cfg.Log, cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "This server alone keeps the configuration now, as of revision %d.\n", r.Revision)
+			if len(r.Removed) > 0 {
+				fmt.Fprintf(out, "No members any more: %s\n", strings.Join(r.Removed, ", "))
+			}
+			_, err = fmt.Fprintf(out, "The files as they were: %s\nStart the server as usual.\n", r.Copy)
+			return err
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().Lookup("data-dir").Usage = "directory to keep everything in (default a scratch directory, removed at the end)"
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
 	return cmd
 }
 

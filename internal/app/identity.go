@@ -1,0 +1,287 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"panoptes/internal/control"
+	"panoptes/internal/model"
+	"panoptes/internal/pki"
+	"panoptes/internal/wire"
+)
+
+// welcome is what a server that joins gets beside its certificate.
+type welcome struct {
+	// Members of the configuration store, this server among them; empty for one
+	// that is only to be a client of it.
+	Members []control.Member `json:"members"`
+	SealKey string           `json:"seal_key,omitempty"` // base64; opens the secrets of records
+	Seeds   []string         `json:"seeds"`              // gossip addresses of the servers
+	Clients []string         `json:"clients"`            // client addresses of the members
+}
+
+func (a *App) role() model.NodeRole {
+	if a.cfg.Witness {
+		return model.RoleWitness
+	}
+	return model.RoleServer
+}
+
+// openIdentity reads who this server is, or makes it the first of a cluster,
+// or joins one.
+func (a *App) openIdentity(ctx context.Context) error {
+	addr := a.cfg.Addr(a.cfg.ClusterListen)
+	var err error
+	if a.wireListen, err = net.Listen("tcp", addr); err != nil {
+		return fmt.Errorf("listen for other servers on %s: %w (choose another port with --port-offset or cluster_listen)", addr, err)
+	}
+	cfg := pki.Config{Dir: a.cfg.Path("pki"), Name: a.cfg.Node, Region: a.cfg.Region, Role: a.role(), Hosts: a.hosts()}
+	deps := pki.Deps{Logger: a.logger("pki"), Registerer: a.registry}
+	a.pki, err = pki.Open(cfg, deps)
+	switch {
+	case err == nil && a.cfg.Join != "" && !a.joined():
+		err = a.join(ctx, cfg, deps) // it ended in the middle of joining
+	case errors.Is(err, fs.ErrNotExist) && a.cfg.Join != "":
+		if dataExists(a.cfg.Path("control")) {
+			return fmt.Errorf("%w: %s belongs to a server that never joined a cluster; to join, start with an empty data directory", model.ErrConflict, a.cfg.DataDir)
+		}
+		err = a.join(ctx, cfg, deps)
+	case errors.Is(err, fs.ErrNotExist):
+		if a.cfg.Witness {
+			return model.Invalid{{Field: "witness", Msg: "a witness joins servers that exist; give --join HOST:9701 and --token"}}
+		}
+		a.pki, err = pki.Create(cfg, deps)
+	}
+	if err != nil {
+		return err
+	}
+	if a.welcome, err = a.readWelcome(); err != nil {
+		return err
+	}
+	a.wireServer, err = wire.NewServer(wire.ServerConfig{Listener: a.wireListen, TLS: a.pki.ServerTLS()},
+		wire.ServerDeps{Identify: a.pki.Identify, Logger: a.logger("wire"), Registerer: a.registry})
+	if err != nil {
+		return fmt.Errorf("open the cluster port: %w", err)
+	}
+	a.wireClient = wire.NewClient(wire.ClientConfig{TLS: a.pki.ClientTLS}, wire.ClientDeps{Logger: a.logger("wire"), Registerer: a.registry})
+	return nil
+}
+
+// hosts are the names and addresses in this server's certificate.
+func (a *App) hosts() []string {
+	out := []string{a.cfg.AdvertiseHost()}
+	for _, h := range []string{a.cfg.Bind, a.cfg.Node} {
+		if ip := net.ParseIP(h); ip == nil || !ip.IsUnspecified() {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// advertised is where others reach a listener of this server.
+func (a *App) advertised(listen string) string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	return net.JoinHostPort(a.cfg.AdvertiseHost(), port)
+}
+
+func (a *App) addresses() model.Addresses {
+	out := model.Addresses{
+		Cluster: a.advertised(a.wireListen.Addr().String()),
+		Gossip:  a.advertised(a.cfg.Addr(a.cfg.GossipListen)),
+		Peer:    a.advertised(a.cfg.Addr(a.cfg.PeerListen)),
+		Client:  a.advertised(a.cfg.Addr(a.cfg.ClientListen)),
+	}
+	if a.listen != nil {
+		scheme := "http"
+		if a.cfg.TLS.CertFile != "" {
+			scheme = "https"
+		}
+		out.HTTP = scheme + "://" + a.advertised(a.listen.Addr().String())
+	}
+	return out
+}
+
+func (a *App) welcomeFile() string { return a.cfg.Path("pki", "welcome.json") }
+
+// joined reports whether joining was finished.
+func (a *App) joined() bool {
+	_, err := os.Stat(a.welcomeFile())
+	return err == nil || dataExists(a.cfg.Path("control"))
+}
+
+// joinPatience is how long a server that nobody answers is tried again.
+const joinPatience = 5 * time.Minute
+
+func (a *App) join(ctx context.Context, cfg pki.Config, deps pki.Deps) error {
+	a.log.Info("joining", "server", a.cfg.Join)
+	fmt.Fprintf(a.notice, "Joining the cluster of %s …\n", a.cfg.Join)
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		p, msg, err := pki.Join(ctx, cfg, pki.JoinRequest{
+			Addr: a.cfg.Join, Token: a.cfg.Token.Reveal(), Version: a.opts.Version, Addresses: a.addresses(),
+		}, deps)
+		if err == nil {
+			a.pki = p
+			return a.keepWelcome(msg)
+		}
+		if !errors.Is(err, model.ErrUnavailable) || ctx.Err() != nil {
+			return fmt.Errorf("join the cluster of %s: %w", a.cfg.Join, err)
+		}
+		a.log.Warn("not joined yet, trying again", "server", a.cfg.Join, "err", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("join the cluster of %s: %w", a.cfg.Join, err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (a *App) keepWelcome(msg json.RawMessage) error {
+	var w welcome
+	if err := json.Unmarshal(msg, &w); err != nil {
+		return fmt.Errorf("read the welcome of the cluster: %w", err)
+	}
+	if w.SealKey != "" {
+		key, err := base64.StdEncoding.DecodeString(w.SealKey)
+		if err != nil {
+			return fmt.Errorf("read the key of sealed secrets: %w", err)
+		}
+		if err := writeFile(a.cfg.Path("seal.key"), key); err != nil {
+			return fmt.Errorf("keep the key of sealed secrets: %w", err)
+		}
+	}
+	w.SealKey = ""
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(a.welcomeFile(), data); err != nil {
+		return fmt.Errorf("keep the welcome of the cluster: %w", err)
+	}
+	return nil
+}
+
+func (a *App) readWelcome() (w welcome, err error) {
+	data, err := os.ReadFile(a.welcomeFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &w)
+	}
+	if err != nil {
+		return w, fmt.Errorf("read %s: %w", a.welcomeFile(), err)
+	}
+	return w, nil
+}
+
+// maxVoters is how many servers keep the configuration; further ones ask them.
+const maxVoters = 5
+
+// greet makes a server or witness a member of the configuration store and tells
+// it what it needs. It may be asked again by one that was cut off.
+func (a *App) greet(ctx context.Context, n model.Node) (json.RawMessage, error) {
+	if n.Role == model.RoleAgent {
+		return json.Marshal(welcome{Seeds: a.clusterAddresses()})
+	}
+	if a.control == nil {
+		return nil, fmt.Errorf("%w: the configuration store of this server is damaged; join another one", model.ErrUnavailable)
+	}
+	if err := a.removeReplaced(ctx); err != nil {
+		return nil, err
+	}
+	w := welcome{Seeds: a.seeds()}
+	members, err := a.control.Members(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the members of the configuration store: %w", err)
+	}
+	known := false
+	for _, m := range members {
+		known = known || m.NodeID == n.ID
+		if u, err := url.Parse(m.ClientURL); err == nil && u.Host != "" {
+			w.Clients = append(w.Clients, u.Host)
+		}
+	}
+	if known || len(members) < maxVoters || n.Role == model.RoleWitness {
+		if w.Members, err = a.control.AddLearner(ctx, n.ID, n.Addresses.Peer); err != nil {
+			return nil, fmt.Errorf("add %s to the configuration store: %w", n.Name, err)
+		}
+	}
+	if n.Role == model.RoleServer {
+		key, err := os.ReadFile(a.cfg.Path("seal.key"))
+		if err != nil {
+			return nil, fmt.Errorf("read the key of sealed secrets: %w", err)
+		}
+		w.SealKey = base64.StdEncoding.EncodeToString(key)
+	}
+	return json.Marshal(w)
+}
+
+// controlConfig says how this server takes part in the configuration store.
+func (a *App) controlConfig() control.Config {
+	cert, key, ca := a.pki.Files()
+	cfg := control.Config{
+		Dir: a.cfg.Path("control"), NodeID: a.pki.NodeID(), ClusterID: a.pki.ClusterID(),
+		PeerAddr: a.cfg.Addr(a.cfg.PeerListen), ClientAddr: a.cfg.Addr(a.cfg.ClientListen),
+		PeerTLS: control.TLSFiles{Cert: cert, Key: key, CA: ca}, AllowedCN: "panoptes-server",
+		MinFreeBytes: int64(a.cfg.Storage.MinFree) / 2, ReserveBytes: int64(a.cfg.Storage.ControlReserve),
+	}
+	cfg.PeerAdvertise, cfg.ClientAdvertise = a.advertised(cfg.PeerAddr), a.advertised(cfg.ClientAddr)
+	switch {
+	case len(a.welcome.Members) > 0:
+		cfg.Initial, cfg.Join = a.welcome.Members, true
+	case len(a.welcome.Clients) > 0:
+		cfg.Endpoints = a.controlEndpoints
+	}
+	return cfg
+}
+
+// controlEndpoints are where the members of the configuration store answer
+// servers that are none: those on record, and those known from joining.
+func (a *App) controlEndpoints() []string {
+	seen := map[string]bool{}
+	var out []string
+	add := func(addr string) {
+		if addr != "" && !seen[addr] {
+			seen[addr] = true
+			out = append(out, addr)
+		}
+	}
+	if a.catalog != nil {
+		for _, n := range a.nodes() {
+			if !n.Revoked && n.ID != a.pki.NodeID() {
+				add(n.Addresses.Client)
+			}
+		}
+	}
+	for _, c := range a.welcome.Clients {
+		add(c)
+	}
+	return out
+}
+
+// portOf returns the port of an address, 0 when there is none.
+func portOf(addr string) int {
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(p)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,384 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"panoptes/internal/api"
+	"panoptes/internal/control"
+	"panoptes/internal/model"
+	"panoptes/internal/wire"
+)
+
+// methodNode asks a server how it is.
+const methodNode = "node.info"
+
+// nodeInfo is what only a node itself knows.
+type nodeInfo struct {
+	Health *api.NodeHealth   `json:"health"`
+	Views  map[string]string `json:"views"`
+	Relay  []api.RelayState  `json:"relay"`
+	Copy   *api.CopyState    `json:"copy"`
+	Checks int               `json:"checks"`
+}
+
+func (a *App) ownInfo(ctx context.Context) nodeInfo {
+	h := a.health.report(ctx)
+	info := nodeInfo{Health: &api.NodeHealth{Status: h.Status, Score: h.Score}, Views: map[string]string{}, Checks: int(a.placed.Load())}
+	for _, m := range a.cluster.Members() {
+		if !m.Self {
+			info.Views[m.Name] = string(m.State)
+		}
+	}
+	for _, d := range a.relay.Destinations() {
+		s := api.RelayState{To: a.nodeName(d.NodeID), Bytes: d.Bytes, Connected: d.Connected, Dropped: d.Dropped, Error: d.LastErr}
+		if !d.Oldest.IsZero() {
+			s.Oldest = &d.Oldest
+		}
+		info.Relay = append(info.Relay, s)
+	}
+	st := a.replica.Status()
+	info.Copy = &api.CopyState{Copying: st.Copying, Done: st.Done, Total: st.Total, Complete: st.Complete, Mismatches: int(st.Mismatches), Repaired: int(st.Repaired)}
+	if st.Source != "" {
+		info.Copy.Source = a.nodeName(st.Source)
+	}
+	if !st.LastCheck.IsZero() {
+		info.Copy.LastCheck = &st.LastCheck
+	}
+	return info
+}
+
+// clusterForAPI answers what pages and commands ask about servers and agents.
+type clusterForAPI struct{ *App }
+
+// askPatience is how long a page waits for the word of each node.
+const askPatience = 800 * time.Millisecond
+
+func (c clusterForAPI) Nodes(ctx context.Context) []api.Node {
+	byID := map[string]*api.Node{}
+	for _, n := range c.nodes() {
+		byID[n.ID] = &api.Node{
+			ID: n.ID, Name: n.Name, Role: n.Role, Region: n.Region, Labels: n.Labels, Version: n.Version, Addresses: n.Addresses,
+			State: "unknown", Joined: n.Joined, Revoked: n.Revoked, Draining: n.Draining, Control: "none",
+		}
+	}
+	skew := c.cluster.Skew()
+	for _, m := range c.cluster.Members() {
+		n := byID[m.ID]
+		if n == nil { // its record has not come here yet
+			n = &api.Node{ID: m.ID, Name: m.Name, Role: m.Role, Region: m.Region, Control: "none"}
+			byID[m.ID] = n
+		}
+		n.State, n.Since, n.Started, n.Self = string(m.State), m.Since.UTC(), m.Started, m.Self
+		n.Load, n.Lag, n.Behind = m.Load, m.Lag.Seconds(), m.Behind
+		n.Draining = n.Draining || m.Draining
+		n.Skew = skew[m.ID].Seconds()
+		if m.Version != "" {
+			n.Version = m.Version
+		}
+		if m.Addresses != (model.Addresses{}) {
+			n.Addresses = m.Addresses
+		}
+	}
+	c.controlRoles(byID)
+	c.ask(ctx, byID)
+	out := make([]api.Node, 0, len(byID))
+	for _, n := range byID {
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		out = append(out, *n)
+	}
+	slices.SortFunc(out, func(a, b api.Node) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out
+}
+
+func (c clusterForAPI) controlRoles(byID map[string]*api.Node) {
+	if c.control == nil {
+		return
+	}
+	for _, n := range byID {
+		if n.Role == model.RoleServer && !n.Revoked {
+			n.Control = "client"
+		}
+	}
+	for _, m := range c.controlMembers() {
+		n := byID[m.NodeID]
+		switch {
+		case n == nil:
+		case m.Leader:
+			n.Control = "leader"
+		case m.Learner:
+			n.Control = "learner"
+		default:
+			n.Control = "voter"
+		}
+	}
+}
+
+// ask fills in what the live nodes say of themselves.
+func (c clusterForAPI) ask(ctx context.Context, byID map[string]*api.Node) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, n := range byID {
+		if n.Role != model.RoleServer || n.Revoked || n.State != string(model.MemberAlive) && !n.Self {
+			continue
+		}
+		wg.Go(func() {
+			info, err := c.info(ctx, n)
+			if err != nil {
+				return // it does not answer: what it alone knows is left out
+			}
+			n.Health, n.Views, n.Relay, n.Copy, n.Checks = info.Health, info.Views, info.Relay, info.Copy, info.Checks
+		})
+	}
+	wg.Wait()
+}
+
+func (c clusterForAPI) info(ctx context.Context, n *api.Node) (nodeInfo, error) {
+	if n.Self {
+		return c.ownInfo(ctx), nil
+	}
+	conn, err := c.dialNode(n.ID)
+	if err != nil {
+		return nodeInfo{}, err
+	}
+	return wire.Call[nodeInfo](ctx, conn, methodNode, struct{}{})
+}
+
+func (c clusterForAPI) Cluster(ctx context.Context) api.ClusterInfo {
+	info := api.ClusterInfo{ID: c.pki.ClusterID(), Self: c.cfg.Node, Writable: true}
+	if err := c.catalog.Writable(); err != nil {
+		info.Writable, info.Reason = false, err.Error()
+	}
+	if c.control != nil {
+		info.Leader = c.leaderName()
+		for _, m := range c.controlMembers() {
+			if !m.Learner {
+				info.Voters++
+			}
+		}
+	}
+	info.Quorum = info.Voters/2 + 1
+	total := 0
+	alive := map[string]bool{}
+	for _, m := range c.cluster.Members() {
+		alive[m.ID] = m.State == model.MemberAlive || m.State == model.MemberSuspect || m.Self
+	}
+	for _, n := range c.nodes() {
+		if n.Role == model.RoleServer && !n.Revoked {
+			total++
+			info.Split = info.Split || !alive[n.ID] && c.missingLong(n.ID)
+		}
+	}
+	switch {
+	case total <= 1:
+		info.Advice = append(info.Advice, api.Advice{Code: "cluster.single", Message: "One server: when it is down nobody watches. Add two more, so that any one may die."})
+	case total == 2:
+		info.Advice = append(info.Advice, api.Advice{Code: "cluster.two", Message: "Two servers: both watch and warn, but when one is down the configuration may be read only. Add a third or a witness."})
+	}
+	return info
+}
+
+// missingLong reports whether a server that is not alive was not stopped on purpose.
+func (c clusterForAPI) missingLong(id string) bool {
+	for _, m := range c.cluster.Members() {
+		if m.ID == id {
+			return m.State != model.MemberLeft
+		}
+	}
+	return true
+}
+
+func (c clusterForAPI) leaderName() string {
+	if id := c.control.Leader(); id != "" {
+		return c.nodeName(id)
+	}
+	return ""
+}
+
+// node finds the record of a node that is a member.
+func (c clusterForAPI) node(id string) (model.Node, error) {
+	rec, err := c.catalog.Get(model.KindNode, id)
+	if err != nil {
+		return model.Node{}, err
+	}
+	var n model.Node
+	if err := json.Unmarshal(rec.Spec, &n); err != nil {
+		return n, fmt.Errorf("read the record of node %s: %w", id, err)
+	}
+	n.Revision = rec.Revision
+	return n, nil
+}
+
+func (c clusterForAPI) patch(ctx context.Context, actor, id string, change map[string]any) error {
+	patch, err := json.Marshal(change)
+	if err != nil {
+		return err
+	}
+	_, err = c.catalog.Patch(ctx, actor, model.KindNode, id, patch, 0)
+	return err
+}
+
+func (c clusterForAPI) Drain(ctx context.Context, actor, id string, draining bool) error {
+	return c.patch(ctx, actor, id, map[string]any{"draining": draining})
+}
+
+func (c clusterForAPI) SetLabels(ctx context.Context, actor, id string, labels map[string]string) error {
+	if err := model.ValidateLabels(labels); err != nil {
+		var inv model.Invalid
+		inv.AddErr("labels", err)
+		return inv
+	}
+	return c.patch(ctx, actor, id, map[string]any{"labels": labels})
+}
+
+func (c clusterForAPI) store() (*control.Control, error) {
+	if c.control == nil {
+		return nil, fmt.Errorf("%w: the configuration store of this server is damaged; ask another server", model.ErrUnavailable)
+	}
+	return c.control, nil
+}
+
+func (c clusterForAPI) Promote(ctx context.Context, actor, id string) error {
+	n, err := c.node(id)
+	if err != nil {
+		return err
+	}
+	s, err := c.store()
+	if err != nil {
+		return err
+	}
+	if err := s.Promote(ctx, id); err != nil {
+		return fmt.Errorf("promote %s: %w", n.Name, err)
+	}
+	c.auditNode(ctx, actor, n, "node.promoted", "made a voter of the configuration store")
+	return nil
+}
+
+func (c clusterForAPI) MoveLeader(ctx context.Context, actor, id string) error {
+	n, err := c.node(id)
+	if err != nil {
+		return err
+	}
+	s, err := c.store()
+	if err != nil {
+		return err
+	}
+	if err := s.MoveLeader(ctx, id); err != nil {
+		return fmt.Errorf("make %s the leader: %w", n.Name, err)
+	}
+	c.auditNode(ctx, actor, n, "node.leader", "made the leader of the configuration store")
+	return nil
+}
+
+func (c clusterForAPI) Remove(ctx context.Context, actor, id string, force bool) error {
+	n, err := c.node(id)
+	if err != nil {
+		return err
+	}
+	for _, m := range c.cluster.Members() {
+		if m.ID == id && (m.State == model.MemberAlive || m.State == model.MemberSuspect) && !force {
+			return fmt.Errorf("%w: %s is alive; drain and stop it first, or use force", model.ErrConflict, n.Name)
+		}
+	}
+	s, err := c.store()
+	if err != nil {
+		return err
+	}
+	// The record first: a revoked node is shut out even when the rest fails,
+	// and removing it again finishes the work.
+	if !n.Revoked {
+		if err := c.patch(ctx, actor, id, map[string]any{"revoked": true}); err != nil {
+			return fmt.Errorf("revoke %s: %w", n.Name, err)
+		}
+	}
+	if n.Role != model.RoleAgent {
+		if err := s.Remove(ctx, id); err != nil {
+			return fmt.Errorf("remove %s from the configuration store: %w", n.Name, err)
+		}
+	}
+	c.auditNode(ctx, actor, n, "node.removed", "removed from the cluster, its certificate revoked")
+	return nil
+}
+
+func (c clusterForAPI) auditNode(ctx context.Context, actor string, n model.Node, code, what string) {
+	now := time.Now().UTC()
+	c.audit(ctx, model.Event{
+		ID: model.NewID(now), Time: now, Kind: model.EventAudit, Subject: "node/" + n.ID, Name: n.Name, Severity: "info", Actor: actor,
+		Code: code, Message: n.Name + " was " + what,
+	})
+}
+
+func (c clusterForAPI) Check(ctx context.Context) (api.CheckReport, error) {
+	r, err := c.replica.CheckNow(ctx)
+	return api.CheckReport{Windows: r.Windows + r.Days, Mismatches: r.Mismatch, Repaired: r.Repaired + r.Events, Seconds: r.Seconds}, err
+}
+
+func (c clusterForAPI) NewToken(ctx context.Context, actor string, role model.NodeRole, region string, ttl time.Duration, uses int) (model.Token, string, error) {
+	plain, rec, err := c.pki.NewToken(role, region, ttl, uses, time.Now())
+	if err != nil {
+		return rec, "", err
+	}
+	spec, err := json.Marshal(rec)
+	if err != nil {
+		return rec, "", err
+	}
+	if _, err := c.catalog.Create(ctx, actor, model.KindToken, spec); err != nil {
+		return rec, "", err
+	}
+	return rec, plain, nil
+}
+
+// controlMembers are the members of the configuration store as they were a
+// moment ago: asking them takes time when one is away.
+func (a *App) controlMembers() []control.ControlMember {
+	if list := a.members.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// membersEvery is the time between two looks at the members of the store.
+const membersEvery = 2 * time.Second
+
+// lookAtControl keeps what controlMembers returns.
+func (a *App) lookAtControl(ctx context.Context) error {
+	if a.control == nil {
+		<-ctx.Done()
+		return nil
+	}
+	t := time.NewTicker(membersEvery)
+	defer t.Stop()
+	for {
+		lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		list, err := a.control.Members(lctx)
+		cancel()
+		if err == nil {
+			a.members.Store(&list)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (c clusterForAPI) CA(ctx context.Context) (api.CAInfo, error) {
+	return api.CAInfo{}, model.ErrUnavailable
+}
+
+func (c clusterForAPI) RotateCA(ctx context.Context, actor string) (api.CAInfo, error) {
+	return api.CAInfo{}, model.ErrUnavailable
+}
+
+func (c clusterForAPI) FinishCA(ctx context.Context, actor string) (api.CAInfo, error) {
+	return api.CAInfo{}, model.ErrUnavailable
+}

@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"panoptes/internal/alert"
+	"panoptes/internal/model"
+	"panoptes/internal/verdict"
+)
+
+// regionAlerts raises one alert for each region that does not vote, on every
+// server, whoever found out.
+type regionAlerts struct {
+	events *recorder
+	put    func(context.Context, ...alert.Alert) error
+	adopt  func(verdict.RegionTransition) bool
+	log    *slog.Logger
+
+	mu     sync.Mutex                          // guards what follows
+	newest map[string]verdict.RegionTransition // by region
+}
+
+func newRegionAlerts(events *recorder, log *slog.Logger) *regionAlerts {
+	return &regionAlerts{events: events, log: log, newest: map[string]verdict.RegionTransition{}}
+}
+
+// changed takes what this server decided about a region.
+func (r *regionAlerts) changed(t verdict.RegionTransition) {
+	e, err := verdict.RegionEvent(t)
+	if err != nil {
+		r.log.Error("region event not made", "region", t.Region, "err", err)
+		return
+	}
+	r.events.storeNow(e) // comes back through follow, unless the history is broken
+	r.take(t)
+}
+
+// follow takes the event of any server.
+func (r *regionAlerts) follow(e model.Event) {
+	t, err := verdict.RegionFromEvent(e)
+	if err != nil {
+		return // another kind of node event
+	}
+	r.adopt(t)
+	r.take(t)
+}
+
+func (r *regionAlerts) take(t verdict.RegionTransition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held, ok := r.newest[t.Region]
+	if ok && (held.ID == t.ID || t.At.Before(held.At)) {
+		return
+	}
+	r.newest[t.Region] = t
+	if !t.Impaired && (!ok || !held.Impaired) || time.Since(t.At) > lateAfter {
+		return // nothing was said; or what was said was said by others, and the next round of Run will do
+	}
+	r.send(regionAlert(t, held))
+}
+
+// Run sends what is firing again until ctx ends.
+func (r *regionAlerts) Run(ctx context.Context) error {
+	t := time.NewTicker(resendEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			r.mu.Lock()
+			for _, t := range slices.Collect(maps.Values(r.newest)) {
+				if t.Impaired {
+					r.send(regionAlert(t, t))
+				}
+			}
+			r.mu.Unlock()
+		}
+	}
+}
+
+// regionAlert is the alert that follows from t, after held.
+func regionAlert(t, held verdict.RegionTransition) alert.Alert {
+	a := alert.Alert{
+		Labels:      map[string]string{"alertname": "RegionImpaired", model.LabelRegion: t.Region, "severity": "warning"},
+		Annotations: map[string]string{"summary": t.Message, "description": t.Message},
+		StartsAt:    t.At, EndsAt: time.Now().Add(alertLife),
+	}
+	if !t.Impaired {
+		a.StartsAt, a.EndsAt = held.At, t.At
+	}
+	return a
+}
+
+// send needs mu. It is quick: the alerting part only notes what it is given.
+func (r *regionAlerts) send(a alert.Alert) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := r.put(ctx, a); err != nil {
+		r.log.Error("alert of a region not taken", "region", a.Labels[model.LabelRegion], "err", err)
+	}
+}
