@@ -324,3 +324,70 @@ func TestRolloverWaitsForAMajority(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(b), "sealed")
 }
+
+// A power cut leaves any beginning of the files of a step written, the rest as
+// they were. Each such mixture opens, is believed and can go on.
+func TestRolloverSurvivesACrashBetweenFiles(t *testing.T) {
+	w := newWorld(t)
+	n2, cfg := w.mustJoin("n2", model.RoleServer)
+	kv := newStore()
+	ids := []string{w.p.NodeID(), n2.NodeID()}
+	r1, r2 := w.rollover(w.p, kv, &ids, nil), w.rollover(n2, kv, &ids, nil)
+	snapshot := func() map[string][]byte {
+		out := map[string][]byte{}
+		files, err := os.ReadDir(cfg.Dir)
+		require.NoError(t, err)
+		for _, f := range files {
+			out[f.Name()], err = os.ReadFile(filepath.Join(cfg.Dir, f.Name()))
+			require.NoError(t, err)
+		}
+		return out
+	}
+	run(t, r1.Run)
+	steps := []map[string][]byte{snapshot()}
+	require.NoError(t, r1.Begin(t.Context()))
+	run(t, r2.Run)
+	reach := func(phase pki.Phase) {
+		require.Eventually(t, func() bool {
+			st, err := r1.Status(t.Context())
+			return err == nil && st.Phase == phase && len(st.Waiting) == 0
+		}, 10*time.Second, 10*time.Millisecond)
+		steps = append(steps, snapshot())
+	}
+	reach(pki.PhaseIssue)
+	require.NoError(t, r1.Finish(t.Context(), true))
+	reach(pki.PhaseStable)
+	order := []string{"roots.pem", "ca.key", "ca.crt", "node.crt"}
+	for i := 1; i < len(steps); i++ {
+		for n := range len(order) + 1 {
+			mixed := cfg
+			mixed.Dir = t.TempDir()
+			for name, b := range steps[i-1] {
+				require.NoError(t, os.WriteFile(filepath.Join(mixed.Dir, name), b, 0o600))
+			}
+			for _, name := range order[:n] {
+				require.NoError(t, os.WriteFile(filepath.Join(mixed.Dir, name), steps[i][name], 0o600))
+			}
+			p, err := pki.Open(mixed, pki.Deps{})
+			require.NoError(t, err, "step %d, %d files", i, n)
+			// It believes itself, and so would a server that is as far.
+			_, err = p.Identify(stateOf(t, p))
+			require.NoError(t, err, "step %d, %d files", i, n)
+			_, _, err = p.NewToken(model.RoleAgent, "", time.Hour, 1, w.clock.now())
+			require.NoError(t, err)
+			if i < len(steps)-1 {
+				continue
+			}
+			// w.p is where the last step ends: there it comes to by itself.
+			_, err = w.p.Identify(stateOf(t, p))
+			require.NoError(t, err, "step %d, %d files", i, n)
+			r := w.rollover(p, kv, &ids, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- r.Run(ctx) }()
+			require.Eventually(t, func() bool { return rootsOf(t, p) == rootsOf(t, w.p) }, 5*time.Second, 10*time.Millisecond)
+			cancel()
+			require.NoError(t, <-done)
+		}
+	}
+}
