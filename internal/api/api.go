@@ -46,6 +46,7 @@ type Deps struct {
 	Push         Push
 	Cluster      Cluster // nil: there are no nodes and tokens
 	Health       func(context.Context) Health
+	SelfRules    func() []SelfRule // may be nil
 	Ready        func() error
 	Reload       func(context.Context) error
 	Audit        func(context.Context, model.Event)

@@ -48,6 +48,9 @@ func setUp(t *testing.T, change ...func(*api.Config, *api.Deps)) *bench {
 		Health: func(context.Context) api.Health {
 			return api.Health{Status: "warning", Score: 90, Parts: []api.HealthPart{{Name: "disk", Level: "L3", Status: "warning", Message: "85 % full"}}}
 		},
+		SelfRules: func() []api.SelfRule {
+			return []api.SelfRule{{Name: "DiskFilling", Threshold: 15, Unit: "%", Max: 90, Severity: "warning", Title: map[string]string{"en": "Disk"}, Runbook: map[string]string{}}}
+		},
 		Reload: func(context.Context) error { return nil },
 		Query:  echo, Ingest: echo, Alertmanager: &alertmanager{}, Metrics: echo,
 		UI: fstest.MapFS{

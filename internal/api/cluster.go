@@ -137,3 +137,18 @@ type CARoot struct {
 	KeyHash  string    `json:"key_hash"` // what tokens carry
 	Current  bool      `json:"current"`  // it signs
 }
+
+// SelfRule is a rule by which the servers watch themselves, with its defaults.
+// What people change of it is the setting "self-monitoring".
+type SelfRule struct {
+	Name      string            `json:"name"`
+	Threshold float64           `json:"threshold"` // in Unit
+	Unit      string            `json:"unit"`      // "%", "s", "h", "count"; empty: there is no threshold
+	Min       float64           `json:"min"`       // of Threshold
+	Max       float64           `json:"max"`
+	For       model.Duration    `json:"for"`
+	Severity  string            `json:"severity"`
+	Level     string            `json:"level"` // of health that it concerns
+	Title     map[string]string `json:"title"` // en, zh-CN
+	Runbook   map[string]string `json:"runbook"`
+}

@@ -125,6 +125,7 @@ func (a *API) clusterRoutes() []route {
 		{pattern: "GET /v1/cluster/ca", need: admin, handle: a.ca(func(c Cluster, ctx context.Context, _ string) (CAInfo, error) { return c.CA(ctx) }), doc: "The certificate authority.", answer: CAInfo{}},
 		{pattern: "POST /v1/cluster/ca/rotate", need: admin, handle: a.ca(Cluster.RotateCA), doc: "Begins the roll-over to a new root certificate.", answer: CAInfo{}},
 		{pattern: "POST /v1/cluster/ca/finish", need: admin, handle: a.ca(Cluster.FinishCA), doc: "Ends the roll-over: the old root is worth nothing any more.", answer: CAInfo{}},
+		{pattern: "GET /v1/self-monitoring/rules", need: viewer, handle: a.selfRules, doc: "What the servers warn about by themselves, with the defaults.", answer: selfRulesAnswer{}},
 		{pattern: "GET /v1/nodes", need: viewer, handle: a.nodeList, doc: "Lists the servers, witnesses and agents.", answer: nodesAnswer{}},
 		{pattern: "GET /v1/nodes/{id}", need: viewer, handle: a.node, doc: "One node, by id or name.", answer: Node{}},
 		{pattern: "PATCH /v1/nodes/{id}", need: admin, handle: a.onNode(patchNode), doc: "Changes a node's labels.", body: nodePatch{}, answer: Node{}},

@@ -84,6 +84,19 @@ func (a *API) health(r *http.Request) (any, error) {
 	return out, nil
 }
 
+type selfRulesAnswer struct {
+	Items []SelfRule `json:"items"`
+}
+
+// selfRules lists what the servers warn about by themselves.
+func (a *API) selfRules(*http.Request) (any, error) {
+	out := selfRulesAnswer{Items: []SelfRule{}}
+	if a.deps.SelfRules != nil {
+		out.Items = append(out.Items, a.deps.SelfRules()...)
+	}
+	return out, nil
+}
+
 func severity(status string) int {
 	switch status {
 	case "critical":
