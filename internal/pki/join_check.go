@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,6 +27,8 @@ const (
 var (
 	idRE      = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
 	labelRE   = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,127}$`)
+	tokenIDRE = regexp.MustCompile(`^[a-z2-7]{8}$`)
+	plainRE   = regexp.MustCompile(`^[ -~]{0,64}$`)
 	versionRE = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:[.+-]|$)`)
 )
 
@@ -40,11 +43,11 @@ func decodeJoin(b []byte) (joinRequest, error) {
 	if !idRE.MatchString(r.ID) {
 		inv.Add("id", "must be a ULID")
 	}
-	if len(r.TokenID) > 64 || len(r.Secret) > 64 {
-		inv.Add("token", "is too long")
+	if !tokenIDRE.MatchString(r.TokenID) || len(r.Secret) > 64 {
+		inv.Add("token", "is no join token")
 	}
-	if len(r.Version) > 64 {
-		inv.Add("version", "is too long")
+	if !plainRE.MatchString(r.Version) {
+		inv.Add("version", "must be 64 plain characters at most")
 	}
 	for field, addr := range map[string]string{"cluster": r.Addresses.Cluster, "gossip": r.Addresses.Gossip, "peer": r.Addresses.Peer, "client": r.Addresses.Client} {
 		if addr == "" {
@@ -54,8 +57,12 @@ func decodeJoin(b []byte) (joinRequest, error) {
 			inv.Add("addresses."+field, "must be host:port")
 		}
 	}
-	if len(r.Addresses.HTTP) > maxAddress {
-		inv.Add("addresses.http", "is too long")
+	if r.Addresses.HTTP != "" {
+		// It becomes a link on pages.
+		u, err := url.Parse(r.Addresses.HTTP)
+		if err != nil || len(r.Addresses.HTTP) > maxAddress || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			inv.Add("addresses.http", "must be an http or https URL")
+		}
 	}
 	if len(r.Hosts) > maxHosts {
 		inv.Add("hosts", "must be %d at most", maxHosts)

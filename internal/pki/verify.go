@@ -61,17 +61,14 @@ func (p *PKI) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage, late tim
 	return peer, nil
 }
 
-// ServerTLS asks for a client certificate and lets those in who have none, as
-// strangers. A certificate that is no good, or revoked, ends the handshake.
+// ServerTLS asks for a client certificate and lets everybody in: who it is, and
+// whether that is any good, says Identify, which must be asked before anything is
+// read. That way a node that was removed can be told so.
 func (p *PKI) ServerTLS() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		ClientAuth:     tls.RequestClientCert, // and VerifyConnection looks at it, with the roots of now
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.own() },
-		VerifyConnection: func(s tls.ConnectionState) error {
-			_, err := p.Identify(s)
-			return err
-		},
+		MinVersion:             tls.VersionTLS13,
+		ClientAuth:             tls.RequestClientCert,
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.own() },
 		SessionTicketsDisabled: true, // who comes back is looked at again
 	}
 }

@@ -47,8 +47,17 @@ type serverConn struct {
 	addr  string // of the peer, for limits
 	state tls.ConnectionState
 	peer  atomic.Pointer[model.Peer]
-	asked atomic.Int64 // Unix ns of the last Identify
-	once  sync.Once
+	made  time.Time
+	asked atomic.Int64 // when Identify was asked last, ns since made
+	// denied is why the certificate is no good. Such a peer is a stranger whose
+	// every call gets this answer, since a closed connection would tell it nothing.
+	denied error
+	once   sync.Once
+}
+
+// hangUp ends the connection when an answer has had the time to leave.
+func (c *serverConn) hangUp() {
+	time.AfterFunc(100*time.Millisecond, func() { _ = c.Close() })
 }
 
 // AuthType names the kind of proof.
@@ -101,21 +110,20 @@ func (r *registry) admit(raw net.Conn, cfg *tls.Config, identify func(tls.Connec
 		_ = raw.Close()
 		return nil, "handshake", fmt.Errorf("handshake: %w", err)
 	}
-	c := &serverConn{Conn: conn, reg: r, addr: addr, state: conn.ConnectionState()}
+	c := &serverConn{Conn: conn, reg: r, addr: addr, state: conn.ConnectionState(), made: time.Now()}
 	peer, err := identify(c.state)
 	if err != nil {
-		_ = conn.Close()
-		return nil, "identity", err
+		peer, c.denied = model.Peer{}, err
+		r.metrics.refused.WithLabelValues("identity").Inc()
 	}
 	c.peer.Store(&peer)
-	c.asked.Store(time.Now().UnixNano())
 	if reason := r.add(c, peer); reason != "" {
 		_ = conn.Close()
 		return nil, reason, errors.New("too many connections")
 	}
 	// Who was revoked between the first look and the registration would be missed
 	// by Disconnect.
-	if _, err := identify(c.state); err != nil {
+	if _, err := identify(c.state); err != nil && c.denied == nil {
 		_ = c.Close()
 		return nil, "identity", err
 	}

@@ -294,13 +294,26 @@ func TestRevokedWhileConnected(t *testing.T) {
 	s.Disconnect("bad")
 	_, err = bs.Recv()
 	require.ErrorIs(t, err, model.ErrUnavailable)
-	for range 5 {
+	require.Eventually(t, func() bool {
 		_, err = bad.Call(ctx, "test.call", nil)
-		require.ErrorIs(t, err, model.ErrUnavailable)
-	}
+		require.Error(t, err)
+		return errors.Is(err, model.ErrUnauthorized)
+	}, 5*time.Second, 10*time.Millisecond, "and is told why when it comes back")
 	require.NoError(t, gs.Send([]byte("y")))
 	_, err = gs.Recv()
 	require.NoError(t, err, "others are not concerned")
+}
+
+func TestLiveConnectionsAreLookedAtAgain(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{IdentifyEvery: time.Nanosecond}, func(s *wire.Server) { s.Handle("test.echo", nil, echo) })
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	_, err := conn.Call(within(t, 5*time.Second), "test.echo", nil)
+	require.NoError(t, err)
+	a.revoke("a1")
+	_, err = conn.Call(within(t, 5*time.Second), "test.echo", nil)
+	require.ErrorIs(t, err, model.ErrUnauthorized)
+	require.ErrorContains(t, err, "revoked")
 }
 
 func TestSlowReaderHoldsNobodyElse(t *testing.T) {

@@ -68,8 +68,7 @@ func (l *link) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watched{Conn: raw, done: make(chan struct{})}
-	w.heard.Store(time.Now().UnixNano())
+	w := &watched{Conn: raw, made: time.Now(), done: make(chan struct{})}
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
 	if l.c.closed {
@@ -94,7 +93,7 @@ func (l *link) watch(w *watched) {
 		case <-tick.C:
 		}
 		heard := w.heard.Load()
-		if time.Since(time.Unix(0, heard)) < silenceProbe {
+		if time.Since(w.made)-time.Duration(heard) < silenceProbe {
 			continue
 		}
 		l.ping(w)
@@ -140,10 +139,12 @@ func (l *link) ping(w *watched) {
 	<-asked
 }
 
-// watched is a connection that knows when it last heard its peer.
+// watched is a connection that knows when it last heard its peer. It counts from
+// its beginning, whatever the wall clock does.
 type watched struct {
 	net.Conn
-	heard atomic.Int64 // Unix ns
+	made  time.Time
+	heard atomic.Int64 // ns since made
 	once  sync.Once
 	done  chan struct{}
 }
@@ -151,7 +152,7 @@ type watched struct {
 func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
-		w.heard.Store(time.Now().UnixNano())
+		w.heard.Store(int64(time.Since(w.made)))
 	}
 	return n, err
 }

@@ -48,14 +48,18 @@ func (s *Server) permit(c *serverConn, m *method, name string) (reason string, e
 	if s.stopping.Load() {
 		return "stopping", status.Error(codeUnavailable, "unavailable: this server is stopping")
 	}
-	if now := time.Now().UnixNano(); now-c.asked.Load() > int64(identifyEvery) {
+	if c.denied != nil {
+		c.hangUp()
+		return "denied", denied(c.denied)
+	}
+	if age := time.Since(c.made); age-time.Duration(c.asked.Load()) > s.cfg.IdentifyEvery {
 		p, err := s.deps.Identify(c.state)
 		if err != nil {
-			_ = c.Close()
-			return "identity", status.Error(codeUnauthorized, clip("not authenticated: "+err.Error()))
+			c.hangUp()
+			return "identity", denied(err)
 		}
 		c.peer.Store(&p)
-		c.asked.Store(now)
+		c.asked.Store(int64(age))
 	}
 	p := c.peer.Load()
 	switch {
@@ -66,7 +70,7 @@ func (s *Server) permit(c *serverConn, m *method, name string) (reason string, e
 		return "", nil
 	case c.stranger() && p.Expired:
 		// The next connection may show a new certificate; a pool would keep this one.
-		time.AfterFunc(100*time.Millisecond, func() { _ = c.Close() })
+		c.hangUp()
 		return "expired", status.Error(codeUnauthorized, "not authenticated: the certificate has ended; renew it and connect again")
 	case c.stranger():
 		return "stranger", status.Error(codeUnauthorized, "not authenticated: this needs a certificate of this cluster; join it first")
@@ -76,6 +80,13 @@ func (s *Server) permit(c *serverConn, m *method, name string) (reason string, e
 		return "role", status.Error(codeForbidden, clip(fmt.Sprintf("not allowed: %s is not for the role %s", name, p.Role)))
 	}
 	return "", nil
+}
+
+func denied(err error) error {
+	if errors.Is(err, model.ErrUnauthorized) {
+		return status.Error(codeUnauthorized, clip(err.Error()))
+	}
+	return status.Error(codeUnauthorized, clip("not authenticated: "+err.Error()))
 }
 
 // serveCall makes gRPC's handler of one method.

@@ -41,14 +41,18 @@ type ServerConfig struct {
 
 	AnonymousRate  float64 // calls a second of one stranger's address; default 5, bursts four times that
 	AnonymousConns int     // connections of strangers and handshakes at once; default 256, a quarter of them from one address
-	NodeConns      int     // connections of one node; default 64
+	NodeConns      int     // connections of one node; default 16
+
+	// IdentifyEvery is how often a live connection is looked at again when it
+	// calls; default 30 s.
+	IdentifyEvery time.Duration
 }
 
 // ServerDeps are the collaborators of a Server.
 type ServerDeps struct {
 	// Identify says who is there, before anything that they sent is read. The
-	// zero Peer is a stranger; an error ends the connection. It is asked again
-	// from time to time while the connection lives.
+	// zero Peer is a stranger; an error is the answer to all calls of that peer.
+	// It is asked again from time to time while the connection lives.
 	Identify   func(tls.ConnectionState) (model.Peer, error)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -100,7 +104,8 @@ func NewServer(cfg ServerConfig, deps ServerDeps) (*Server, error) {
 	setDefault(&cfg.MaxMessage, DefaultMaxMessage)
 	setDefault(&cfg.MaxAnonymous, MaxAnonymous)
 	setDefault(&cfg.AnonymousConns, 256)
-	setDefault(&cfg.NodeConns, 64)
+	setDefault(&cfg.NodeConns, 16)
+	setDefault(&cfg.IdentifyEvery, 30*time.Second)
 	if cfg.AnonymousRate <= 0 {
 		cfg.AnonymousRate = 5
 	}
@@ -123,7 +128,7 @@ func NewServer(cfg ServerConfig, deps ServerDeps) (*Server, error) {
 	return s, nil
 }
 
-func setDefault(v *int, d int) {
+func setDefault[T int | time.Duration](v *T, d T) {
 	if *v <= 0 {
 		*v = d
 	}
@@ -313,7 +318,7 @@ func (s *Server) grpcServer(strangers bool) *grpc.Server {
 		kp.MaxConnectionIdle, kp.MaxConnectionAge, kp.MaxConnectionAgeGrace = 10*time.Second, time.Minute, 2*time.Minute // joining may take its time
 		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxAnonymous), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(4))
 	} else {
-		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxMessage), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(1024),
+		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxMessage), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(256),
 			grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow))
 	}
 	g := grpc.NewServer(append(opts, grpc.KeepaliveParams(kp))...)

@@ -283,5 +283,9 @@ func TestWhoMayCall(t *testing.T) {
 	_, err = s.Recv()
 	require.ErrorIs(t, err, model.ErrForbidden)
 	a.revoke("a9")
-	refused("a9", model.RoleAgent, "test.anyone", model.ErrUnavailable)
+	for _, method := range []string{"test.anyone", "test.nodes"} {
+		_, err = call("a9", model.RoleAgent, method)
+		require.ErrorIs(t, err, model.ErrUnauthorized)
+		require.ErrorContains(t, err, "revoked", "it is told why")
+	}
 }
