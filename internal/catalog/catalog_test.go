@@ -156,6 +156,10 @@ func TestLifeOfARecord(t *testing.T) {
 	require.Greater(t, f.Generation(), gen)
 	_, err = f.Update(ctx, "", "site", "shop", j(`{"name":"shop","target":"x"}`), rec.Revision)
 	require.ErrorIs(t, err, model.ErrRevision)
+	// A revision from the future is one that has not arrived here, not a conflict.
+	_, err = f.Update(ctx, "", "site", "shop", j(`{"name":"shop","target":"x"}`), up.Revision+1000)
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	require.NotErrorIs(t, err, model.ErrRevision)
 
 	// Patch and rename; the id stays.
 	p, err := f.Patch(ctx, "", "site", rec.ID, j(`{"name":"store","every":null,"labels":{"team":"web"}}`), up.Revision)

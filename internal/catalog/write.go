@@ -93,10 +93,14 @@ func (c *Catalog) Delete(ctx context.Context, actor, kind, idOrName string, ifRe
 func (c *Catalog) current(ctx context.Context, kind, idOrName string, ifRevision int64) (*entry, error) {
 	e := c.cache.find(kind, idOrName)
 	if ifRevision > 0 && (e == nil || e.rec.Revision < ifRevision) {
-		// Written through another server a moment ago, perhaps.
+		// Written through another server a moment ago, perhaps. Until that is
+		// here nobody knows whether it is still the newest revision.
 		wctx, cancel := context.WithTimeout(ctx, time.Second)
-		_ = c.cache.wait(wctx, ifRevision) // what is here then decides
+		err := c.cache.wait(wctx, ifRevision)
 		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("%w: this server has not seen revision %d yet; try again, or another server", model.ErrUnavailable, ifRevision)
+		}
 		e = c.cache.find(kind, idOrName)
 	}
 	if e == nil {
