@@ -18,6 +18,7 @@ export const AREAS: Area[] = [
   { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
   { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
   { path: "/explore", label: "nav.explore", icon: "explore", keys: "g x" },
+  { path: "/servers", label: "nav.servers", icon: "servers", keys: "g v" },
   { path: "/settings", label: "nav.settings", icon: "settings", keys: "g t" },
 ];
 
@@ -43,6 +44,8 @@ const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
 const EventsPage = page(() => import("./features/events/EventsPage"));
 const ExplorePage = page(() => import("./features/explore/ExplorePage"));
+const ServersPage = page(() => import("./features/servers/ServersPage"));
+const ServerPage = page(() => import("./features/servers/ServerPage"));
 const SettingsPage = page(() => import("./features/settings/SettingsPage"));
 
 /** ROUTES maps addresses to views; the first that fits wins. */
@@ -56,6 +59,8 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/silences", page: SilencesPage },
   { path: "/events", page: EventsPage },
   { path: "/explore", page: ExplorePage },
+  { path: "/servers", page: ServersPage },
+  { path: "/servers/:id", page: ServerPage },
   { path: "/settings", page: SettingsPage },
   { path: "/settings/:tab", page: SettingsPage },
 ];

@@ -4,7 +4,7 @@ import { render } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { Router } from "wouter";
 import { memoryLocation } from "wouter/memory-location";
-import type { Me } from "../src/api/types";
+import type { Me, Role } from "../src/api/types";
 import { Session } from "../src/session";
 import { theme } from "../src/theme";
 
@@ -15,26 +15,28 @@ const me: Me = {
 };
 
 /** show renders a part with everything it needs around it. */
-export function show(ui: ReactNode, path = "/") {
+export function show(ui: ReactNode, path = "/", role: Role = "editor") {
   const location = memoryLocation({ path, record: true });
   const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
-  const view = render(
+  const around = (inner: ReactNode) => (
     <MantineProvider theme={theme} env="test">
       <QueryClientProvider client={queries}>
-        <Session value={me}>
+        <Session value={{ ...me, user: { ...me.user, role } }}>
           <Router hook={location.hook} searchHook={location.searchHook}>
-            {ui}
+            {inner}
           </Router>
         </Session>
       </QueryClientProvider>
-    </MantineProvider>,
+    </MantineProvider>
   );
-  return { ...view, location };
+  const view = render(around(ui));
+  return { ...view, location, rerenderUI: (next: ReactNode) => view.rerender(around(next)) };
 }
 
 interface Call {
   method: string;
   path: string;
+  search: string;
   body: unknown;
 }
 
@@ -46,6 +48,7 @@ export function answer(routes: Record<string, (c: Call) => [number, unknown]>): 
     const c: Call = {
       method: init?.method ?? "GET",
       path: u.pathname,
+      search: u.search,
       body: typeof init?.body === "string" ? JSON.parse(init.body) : undefined,
     };
     calls.push(c);

@@ -5,9 +5,9 @@ import type {
   Key,
   KindType,
   Maintenance,
-  Meta,
   Page,
   Receiver,
+  Region,
   Route,
   TestResult,
   UserRecord,
@@ -20,7 +20,7 @@ export interface ResourceTypes {
   maintenances: Maintenance;
   users: UserRecord;
   keys: Key;
-  regions: Meta & { description?: string };
+  regions: Region;
 }
 export type ResourceName = keyof ResourceTypes;
 

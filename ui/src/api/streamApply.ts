@@ -14,6 +14,10 @@ const PLURALS: Record<string, QueryKey[]> = {
   user: [["users"]],
   key: [["keys"]],
   silence: [["silences"], ["alerts"]],
+  region: [["regions"]],
+  setting: [["settings"]],
+  node: [["nodes"], ["cluster"]],
+  token: [["tokens"]],
 };
 
 /** applyMessage brings the cache up to date with one message of the stream. */
@@ -21,6 +25,11 @@ export function applyMessage(qc: QueryClient, m: StreamMessage): void {
   if (m.event === "hello") return;
   if (m.event === "reload") {
     void qc.invalidateQueries();
+    return;
+  }
+  if (m.event === "nodes") {
+    // People must learn at once that the network is cut or nothing can be saved.
+    for (const key of [["cluster"], ["nodes"], ["me"]]) later(qc, key, 200);
     return;
   }
   let data: unknown;
@@ -82,7 +91,7 @@ function applyEvent(qc: QueryClient, e: Event): void {
 const due = new Map<string, number>();
 
 /** later asks again once for a burst of changes. */
-function later(qc: QueryClient, key: QueryKey): void {
+function later(qc: QueryClient, key: QueryKey, ms = 1500): void {
   const k = JSON.stringify(key);
   if (due.has(k)) return;
   due.set(
@@ -90,6 +99,6 @@ function later(qc: QueryClient, key: QueryKey): void {
     window.setTimeout(() => {
       due.delete(k);
       void qc.invalidateQueries({ queryKey: key });
-    }, 1500),
+    }, ms),
   );
 }

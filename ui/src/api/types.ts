@@ -214,6 +214,10 @@ export interface Maintenance extends Meta {
   timezone?: string;
   paused?: boolean;
 }
+export interface Region extends Meta {
+  description?: string;
+  weight?: number;
+}
 export interface UserRecord extends Meta {
   display_name?: string;
   role: Role;

@@ -11,7 +11,7 @@ const ICONS: Record<Event["kind"], IconName> = {
   alert: "bell",
   delivery: "send",
   audit: "edit",
-  node: "settings",
+  node: "servers",
 };
 
 /** eventHref is where more is to be read about an event's subject. */
@@ -19,6 +19,7 @@ function eventHref(e: Event): string | undefined {
   const [kind, id] = e.subject.split("/");
   if (kind === "check" && id) return `/checks/${id}`;
   if (kind === "alert") return e.labels?.check ? `/checks/${encodeURIComponent(e.labels.check)}` : "/alerts";
+  if (kind === "node" && id) return `/servers/${encodeURIComponent(id)}`;
   if (kind === "receiver") return "/settings/receivers";
   return undefined;
 }

@@ -8,13 +8,17 @@ import { KeysTab } from "./KeysTab";
 import { MaintenanceTab } from "./MaintenanceTab";
 import { ProfileTab } from "./ProfileTab";
 import { ReceiversTab } from "./ReceiversTab";
+import { RegionsTab } from "./RegionsTab";
 import { RoutesTab } from "./RoutesTab";
+import { SelfTab } from "./SelfTab";
 import { UsersTab } from "./UsersTab";
 
 const TABS = [
   { name: "receivers", view: ReceiversTab },
   { name: "routes", view: RoutesTab },
   { name: "maintenance", view: MaintenanceTab },
+  { name: "regions", view: RegionsTab },
+  { name: "self", view: SelfTab },
   { name: "users", view: UsersTab, admin: true },
   { name: "keys", view: KeysTab, admin: true },
   { name: "profile", view: ProfileTab },

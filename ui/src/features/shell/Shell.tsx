@@ -1,5 +1,6 @@
-import { lazy, Suspense, useRef, useState, type ReactNode } from "react";
+import { lazy, Suspense, useMemo, useRef, useState, type ReactNode } from "react";
 import { Link, useLocation } from "wouter";
+import { useCluster } from "../../api/cluster";
 import { useMe } from "../../api/me";
 import { useOverview } from "../../api/overview";
 import type { Boot } from "../../api/types";
@@ -8,6 +9,7 @@ import { Icon, Logo } from "../../components/icons";
 import { useT } from "../../i18n/i18n";
 import { AREAS } from "../../routes";
 import { Session } from "../../session";
+import { ClusterStrip } from "./ClusterStrip";
 import { LiveDot } from "./LiveDot";
 import { MoreSheet, Preferences } from "./Preferences";
 
@@ -20,7 +22,12 @@ const active = (path: string, here: string) =>
 export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
   const { t } = useT();
   const [here, go] = useLocation();
-  const me = useMe(boot).data;
+  const account = useMe(boot).data;
+  const cluster = useCluster().data;
+  const me = useMemo(
+    () => (cluster ? { ...account, writable: cluster.writable } : account),
+    [account, cluster],
+  );
   const counts = useOverview().data;
   const [open, setOpen] = useState<"" | "palette" | "help" | "more">("");
   const main = useRef<HTMLElement>(null);
@@ -80,12 +87,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
           </div>
         </nav>
         <main ref={main} tabIndex={-1} id="main">
-          {!me.writable && (
-            <div className="strip" role="status">
-              <Icon name="lock" size={16} />
-              {t("nav.readonly", { reason: me.writable_reason || t("nav.readonly.reason") })}
-            </div>
-          )}
+          <ClusterStrip me={me} cluster={cluster} />
           {children}
         </main>
         <nav className="bottom" aria-label={t("nav.bottom")}>

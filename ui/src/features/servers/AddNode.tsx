@@ -1,0 +1,174 @@
+import { Button, NativeSelect, TextInput } from "@mantine/core";
+import { useState } from "react";
+import { useCreateToken, type Node, type NodeRole, type Token } from "../../api/cluster";
+import { useResource } from "../../api/resources";
+import { Dialog } from "../../components/Dialog";
+import { Failure } from "../../components/faces";
+import { fieldErrors } from "../../components/formErrors";
+import { Icon } from "../../components/icons";
+import { toast } from "../../components/toast";
+import { ago, dateTime, useNow } from "../../i18n/format";
+import { useT } from "../../i18n/i18n";
+import { joinAddress, joinCommand } from "./view";
+
+const ROLES: NodeRole[] = ["server", "witness", "agent"];
+const TTLS = ["10m", "1h", "24h", "7d", "30d"];
+
+/** AddNode makes a token and shows the whole command for the other machine. */
+export default function AddNode({
+  nodes,
+  start = "server",
+  onClose,
+}: {
+  nodes: Node[];
+  start?: NodeRole;
+  onClose: () => void;
+}) {
+  const { t } = useT();
+  const create = useCreateToken();
+  const regions = useResource("regions").data ?? [];
+  const [role, setRole] = useState<NodeRole>(start);
+  const [name, setName] = useState("");
+  const [bind, setBind] = useState("");
+  const [region, setRegion] = useState("");
+  const [ttl, setTtl] = useState("1h");
+  const [uses, setUses] = useState("");
+  const errors = fieldErrors(create.error);
+  const known = [...new Set([...regions.map((r) => r.name), ...nodes.map((n) => n.region)])].filter(Boolean);
+  const spec = () => ({
+    role,
+    ...(region ? { region } : {}),
+    ttl,
+    ...(uses.trim() ? { uses: Number(uses) } : {}),
+  });
+  if (create.data)
+    return (
+      <Dialog title={t("servers.add.ready")} onClose={onClose} wide>
+        <Command
+          made={create.data}
+          command={joinCommand(
+            { role, token: create.data.token ?? "", region, name, bind },
+            joinAddress(nodes, location.hostname),
+          )}
+          onClose={onClose}
+        />
+      </Dialog>
+    );
+  return (
+    <Dialog title={t("servers.add.title")} onClose={onClose} wide>
+      <form
+        className="stack"
+        noValidate
+        onSubmit={(e) => {
+          e.preventDefault();
+          create.mutate(spec());
+        }}
+      >
+        {create.isError && !Object.keys(errors).length && <Failure compact error={create.error} />}
+        <fieldset>
+          <legend>{t("servers.add.what")}</legend>
+          <div className="segments">
+            {ROLES.map((r) => (
+              <button key={r} type="button" aria-pressed={r === role} onClick={() => setRole(r)}>
+                {t(`servers.role.${r}`)}
+              </button>
+            ))}
+          </div>
+          <p className="muted">{t(`servers.add.${role}`)}</p>
+        </fieldset>
+        <div className="form-grid">
+          {role !== "agent" && (
+            <>
+              <TextInput
+                label={t("servers.add.name")}
+                description={t("servers.add.name.help")}
+                placeholder="n2"
+                data-field="name"
+                value={name}
+                onChange={(e) => setName(e.currentTarget.value.trim())}
+              />
+              <TextInput
+                label={t("servers.add.bind")}
+                description={t("servers.add.bind.help")}
+                placeholder="10.0.0.2"
+                data-field="bind"
+                value={bind}
+                onChange={(e) => setBind(e.currentTarget.value.trim())}
+              />
+            </>
+          )}
+          <TextInput
+            label={t("checks.region")}
+            description={t("servers.add.region.help")}
+            list="sv-regions"
+            error={errors.region}
+            data-field="region"
+            value={region}
+            onChange={(e) => setRegion(e.currentTarget.value)}
+          />
+          <datalist id="sv-regions">
+            {known.map((r) => (
+              <option key={r} value={r} />
+            ))}
+          </datalist>
+          <NativeSelect
+            label={t("servers.add.ttl")}
+            error={errors.ttl}
+            data-field="ttl"
+            value={ttl}
+            onChange={(e) => setTtl(e.currentTarget.value)}
+            data={TTLS.map((v) => ({ value: v, label: t(`servers.ttl.${v as "1h"}`) }))}
+          />
+          <TextInput
+            label={t("servers.add.uses")}
+            inputMode="numeric"
+            placeholder={role === "agent" ? "100" : "1"}
+            error={errors.uses}
+            data-field="uses"
+            value={uses}
+            onChange={(e) => setUses(e.currentTarget.value)}
+          />
+        </div>
+        <div className="actions">
+          <Button variant="default" onClick={onClose}>
+            {t("common.cancel")}
+          </Button>
+          <Button type="submit" loading={create.isPending}>
+            {t("servers.add.make")}
+          </Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function Command({ made, command, onClose }: { made: Token; command: string; onClose: () => void }) {
+  const { t } = useT();
+  const now = useNow();
+  return (
+    <>
+      <p>{t("servers.add.run")}</p>
+      <pre className="secret wrap" data-testid="join">
+        {command}
+      </pre>
+      <p className="muted">
+        {t("servers.add.once", { n: made.uses })}{" "}
+        <span title={dateTime(made.expires)}>
+          {t("servers.add.until", { time: dateTime(made.expires, false), left: ago(made.expires, now) })}
+        </span>
+      </p>
+      {/NAME|ADDRESS|REGION/.test(command) && <p className="muted">{t("servers.add.fill")}</p>}
+      <div className="actions">
+        <Button
+          variant="default"
+          leftSection={<Icon name="copy" size={15} />}
+          data-autofocus
+          onClick={() => void navigator.clipboard.writeText(command).then(() => toast(t("common.copied")))}
+        >
+          {t("servers.add.copy")}
+        </Button>
+        <Button onClick={onClose}>{t("servers.add.done")}</Button>
+      </div>
+    </>
+  );
+}
