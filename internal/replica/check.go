@@ -241,7 +241,12 @@ func (r *Replica) repairShards(ctx context.Context, p source, w model.SampleRang
 			err = r.wait(ctx, r.in, len(b))
 		}
 		return b, err
-	}, func(ctx context.Context) error { return pause(ctx, r.cfg.Confirm) })
+	}, r.confirm)
+}
+
+// confirm waits until what is under way must have arrived by itself.
+func (r *Replica) confirm(ctx context.Context) error {
+	return pause(ctx, r.cfg.Confirm+min(max(0, r.deps.Lag()), time.Minute))
 }
 
 // tell counts and reports what a repair did.
@@ -325,7 +330,7 @@ func (r *Replica) compareDays(ctx context.Context, p source, from, to int64, rep
 			return fmt.Errorf("%w: day %q", errProtocol, d.Day)
 		}
 		// What is under way shall arrive by itself.
-		if err := pause(ctx, r.cfg.Confirm); err != nil {
+		if err := r.confirm(ctx); err != nil {
 			return err
 		}
 		added, err := r.takeEvents(ctx, p, max(from, day.UnixMilli()), min(to, day.UnixMilli()+dayMS))
