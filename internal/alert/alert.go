@@ -119,6 +119,7 @@ type Alerting struct {
 	metrics  *metrics
 	flying   flights
 	gate     *gate
+	void     voided
 
 	dispatcher atomic.Pointer[dispatch.Dispatcher]
 	inhibitor  atomic.Pointer[inhibit.Inhibitor]

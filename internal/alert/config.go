@@ -61,7 +61,7 @@ func (a *Alerting) build(receivers []model.Receiver, routes []model.Route, inhib
 			}
 			continue
 		}
-		p.integrations[r.Name] = a.gate.guard(r.Name, built)
+		p.integrations[r.Name] = a.guard(r.Name, built)
 		p.conf.Receivers = append(p.conf.Receivers, conf)
 	}
 	for _, iv := range intervals {

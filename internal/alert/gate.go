@@ -134,29 +134,6 @@ func (g *gate) passes(ctx context.Context) error {
 	return nil
 }
 
-// guard puts the gate before each attempt: a process may stand still between
-// the look into the log and the request.
-func (g *gate) guard(receiver string, list []notify.Integration) []notify.Integration {
-	out := make([]notify.Integration, len(list))
-	for i := range list {
-		inner := &list[i]
-		out[i] = notify.NewIntegration(&gated{g, inner}, inner, inner.Name(), inner.Index(), receiver)
-	}
-	return out
-}
-
-type gated struct {
-	gate  *gate
-	inner *notify.Integration
-}
-
-func (n *gated) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
-	if err := n.gate.passes(ctx); err != nil {
-		return false, err
-	}
-	return n.inner.Notify(ctx, alerts...)
-}
-
 // watchClock finds out when the process stood still, until ctx ends.
 func (a *Alerting) watchClock(ctx context.Context) {
 	t := time.NewTicker(gateTick)

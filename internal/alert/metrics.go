@@ -13,6 +13,7 @@ type metrics struct {
 	journalErrors prometheus.Counter
 	put           prometheus.Counter
 	refused       prometheus.Counter
+	outdated      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -26,8 +27,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		journalErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_alert_journal_errors_total", Help: "Entries of the notification log that could not be written to disk at once."}),
 		put:           prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_alert_received_total", Help: "Alerts taken in."}),
 		refused:       prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_alert_refused_total", Help: "Alerts that were not valid."}),
+		outdated:      prometheus.NewCounter(prometheus.CounterOpts{Name: "panoptes_alert_outdated_notifications_total", Help: "Notifications dropped because their alerts began or ended while they waited; the next one is right."}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.receivers, m.failed, m.journalErrors, m.put, m.refused} {
+	for _, c := range []prometheus.Collector{m.requests, m.receivers, m.failed, m.journalErrors, m.put, m.refused, m.outdated} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of alert: %w", err)
 		}
