@@ -187,7 +187,16 @@ func spawn(t *testing.T, cfg control.Config) *child {
 	return ch
 }
 
-func (ch *child) signal(s syscall.Signal) { _ = ch.cmd.Process.Signal(s) }
+// signal sends s; a process that is to be paused is when it returns.
+func (ch *child) signal(s syscall.Signal) {
+	_ = ch.cmd.Process.Signal(s)
+	for s == syscall.SIGSTOP {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", ch.cmd.Process.Pid))
+		if err != nil || bytes.Contains(stat, []byte(") T ")) {
+			return
+		}
+	}
+}
 
 // kill ends the process at once.
 func (ch *child) kill() {

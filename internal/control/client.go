@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 
 	"panoptes/internal/model"
 )
@@ -84,10 +86,6 @@ func (r *remote) addresses() []string {
 func (r *remote) move(ctx context.Context) {
 	var spare *engine
 	var spareAt string
-	have := r.c.eng.Load()
-	if have != nil && r.ask(ctx, have, true) != nil {
-		have = nil
-	}
 	for _, addr := range r.addresses() {
 		eng, err := r.dial(addr)
 		if err != nil {
@@ -104,16 +102,21 @@ func (r *remote) move(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			r.c.log.Debug("member of the configuration store not usable", "addr", addr, "err", err)
 		}
-		if have == nil && spare == nil && r.ask(ctx, eng, true) == nil {
+		if spare == nil && r.ask(ctx, eng, true) == nil {
 			spare, spareAt = eng, addr
 			continue
 		}
 		r.drop(eng)
 	}
 	r.c.look(false)
-	if spare != nil {
-		r.take(spare, spareAt)
+	if spare == nil {
+		return
 	}
+	if have := r.c.eng.Load(); have != nil && r.ask(ctx, have, true) == nil {
+		r.drop(spare)
+		return
+	}
+	r.take(spare, spareAt)
 }
 
 // take makes eng the one in use.
@@ -164,6 +167,9 @@ func (c *Control) dialMember(addr string) (*clientv3.Client, error) {
 // ask finds out whether the member answers; with own it may do so from its own
 // copy, else it must hear a majority.
 func (r *remote) ask(ctx context.Context, eng *engine, own bool) error {
+	if eng.client.ActiveConnection().GetState() == connectivity.TransientFailure {
+		return errors.New("the connection is lost") // what is asked would wait
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	opts := []clientv3.OpOption{clientv3.WithCountOnly()}

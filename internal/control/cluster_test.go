@@ -62,11 +62,7 @@ func (cl *cluster) config(id string) control.Config {
 func (cl *cluster) run(cfg control.Config) *node {
 	cl.t.Helper()
 	n := &node{cfg: cfg}
-	deps := control.Deps{}
-	if os.Getenv("CONTROL_TEST_LOG") != "" {
-		deps.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", cfg.NodeID)
-	}
-	n.ctl, n.stop = start(cl.t, cfg, deps)
+	n.ctl, n.stop = start(cl.t, cfg, control.Deps{Logger: testLog(cfg.NodeID)})
 	cl.nodes[cfg.NodeID] = n
 	return n
 }
@@ -201,4 +197,12 @@ func TestTwoJoinAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	cl.voters(n1, 3)
+}
+
+// testLog is silent unless CONTROL_TEST_LOG is set.
+func testLog(node string) *slog.Logger {
+	if os.Getenv("CONTROL_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", node)
 }

@@ -97,8 +97,9 @@ type core struct {
 	fields []zapcore.Field
 }
 
+// Enabled always lets warnings through: some of them say what has become of this member.
 func (c *core) Enabled(l zapcore.Level) bool {
-	return c.b.log.Enabled(context.Background(), slogLevel(l))
+	return l >= zapcore.WarnLevel || c.b.log.Enabled(context.Background(), slogLevel(l))
 }
 
 func (c *core) With(f []zapcore.Field) zapcore.Core {
@@ -106,7 +107,7 @@ func (c *core) With(f []zapcore.Field) zapcore.Core {
 }
 
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) || e.Level >= zapcore.DPanicLevel {
+	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
 	}
 	return ce

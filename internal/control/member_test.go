@@ -166,7 +166,7 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	cl.voters(n2, 1)
 
 	// One that was given up and comes back is turned away.
-	c, err := control.New(n3.cfg, control.Deps{})
+	c, err := control.New(n3.cfg, control.Deps{Logger: testLog("n3")})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
