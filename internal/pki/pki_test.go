@@ -40,6 +40,7 @@ type records struct {
 	tokens map[string]model.Token
 	revs   map[string]int64
 	fail   func(op string) error // called before each operation; may be nil
+	lost   func(op string) error // called after each write, instead of an answer; may be nil
 }
 
 func newRecords() *records {
@@ -49,6 +50,13 @@ func newRecords() *records {
 func (r *records) do(op string) error {
 	if r.fail != nil {
 		return r.fail(op)
+	}
+	return nil
+}
+
+func (r *records) done(op string) error {
+	if r.lost != nil {
+		return r.lost(op)
 	}
 	return nil
 }
@@ -96,7 +104,7 @@ func (s nodeStore) Create(_ context.Context, n model.Node) error {
 	s.rev++
 	n.Revision = s.rev
 	s.nodes[n.ID] = n
-	return nil
+	return s.done("node.create")
 }
 
 func (s nodeStore) Update(_ context.Context, n model.Node) error {
@@ -111,7 +119,7 @@ func (s nodeStore) Update(_ context.Context, n model.Node) error {
 	s.rev++
 	n.Revision = s.rev
 	s.nodes[n.ID] = n
-	return nil
+	return s.done("node.update")
 }
 
 type tokenStore struct{ *records }
@@ -140,7 +148,7 @@ func (s tokenStore) Update(_ context.Context, t model.Token, rev int64) error {
 	}
 	s.rev++
 	s.tokens[t.Name], s.revs[t.Name] = t, s.rev
-	return nil
+	return s.done("token.update")
 }
 
 // world is a first server that answers.
@@ -549,42 +557,46 @@ func TestReplacedMachine(t *testing.T) {
 func TestJoinAgainAfterACrash(t *testing.T) {
 	// The server fails at each of its steps, once; the node tries again with the
 	// same directory and the same token of one use.
-	steps := []string{"token.get", "node.get", "node.byname", "token.update", "node.create", "welcome"}
-	for _, step := range steps {
-		for _, done := range []bool{false, true} { // whether the step was carried out and the answer lost
-			t.Run(fmt.Sprint(step, " ", done), func(t *testing.T) {
-				w := newWorld(t)
-				broken := false
-				w.fail = func(op string) error {
-					if op != step || broken {
-						return nil
-					}
-					broken = true
+	f := func(step string, lost bool) {
+		t.Run(fmt.Sprint(step, " lost ", lost), func(t *testing.T) {
+			w := newWorld(t)
+			// The name belonged to a machine that is gone, so that its record changes too.
+			w.nodes["OLD"] = model.Node{ID: "OLD", Name: "a1", Role: model.RoleAgent}
+			var failures atomic.Int64
+			fail := func(op string) error {
+				if op == step && failures.Add(1) == 1 {
 					return fmt.Errorf("%w: no quorum", model.ErrUnavailable)
 				}
-				if done {
-					w.fail = nil
-				}
-				w.welcome = func(model.Node) (json.RawMessage, error) {
-					if (step == "welcome" || done) && !broken {
-						broken = true
-						return nil, fmt.Errorf("%w: no quorum", model.ErrUnavailable)
-					}
-					return json.RawMessage(`{}`), nil
-				}
-				cfg, tok := w.config("a1", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1)
-				_, err := w.join(cfg, tok)
-				require.ErrorIs(t, err, model.ErrUnavailable)
-				require.ErrorContains(t, err, "no quorum")
-				_, err = pki.Open(cfg, pki.Deps{})
-				require.ErrorIs(t, err, fs.ErrNotExist)
-				p, err := w.join(cfg, tok)
-				require.NoError(t, err)
-				require.Len(t, w.nodes, 1)
-				_, err = whoami(t, p, "", w.addr)
-				require.NoError(t, err)
-			})
-		}
+				return nil
+			}
+			if lost {
+				w.lost = fail
+			} else {
+				w.fail = fail
+			}
+			w.welcome = func(model.Node) (json.RawMessage, error) { return json.RawMessage(`{}`), fail("welcome") }
+			cfg, tok := w.config("a1", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1)
+			_, err := w.join(cfg, tok)
+			require.ErrorIs(t, err, model.ErrUnavailable)
+			require.ErrorContains(t, err, "no quorum")
+			_, err = pki.Open(cfg, pki.Deps{})
+			require.ErrorIs(t, err, fs.ErrNotExist)
+			p, err := w.join(cfg, tok)
+			require.NoError(t, err)
+			require.Len(t, w.nodes, 2)
+			require.True(t, w.nodes["OLD"].Revoked)
+			require.Equal(t, "a1", w.nodes[p.NodeID()].Name)
+			_, err = whoami(t, p, "", w.addr)
+			require.NoError(t, err)
+			_, err = w.join(w.config("a2", model.RoleAgent), tok)
+			require.ErrorIs(t, err, model.ErrForbidden, "used once all the same")
+		})
+	}
+	for _, step := range []string{"token.get", "node.get", "node.byname", "node.update", "token.update", "node.create", "welcome"} {
+		f(step, false)
+	}
+	for _, step := range []string{"node.update", "token.update", "node.create"} {
+		f(step, true)
 	}
 }
 

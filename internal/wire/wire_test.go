@@ -33,7 +33,7 @@ type authority struct {
 	revoked map[string]bool
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{key: key, cert: cert, pool: pool, revoked: map[string]bool{}}
 }
 
-func (a *authority) issue(t *testing.T, id string, role model.NodeRole) tls.Certificate {
+func (a *authority) issue(t testing.TB, id string, role model.NodeRole) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
