@@ -15,6 +15,7 @@ import (
 // oddity is a file that cannot be used at all.
 type oddity struct {
 	seq     uint64
+	size    int64
 	changed time.Time
 	err     error
 }
@@ -37,18 +38,12 @@ func (r *Relay) findSegments(st *state) (odd []oddity, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if fi.Size() < headerSize { // its making was interrupted; nothing was in it
-			if err := os.Remove(path); err != nil {
-				return nil, err
-			}
-			continue
-		}
 		s, logID, err := readHeader(path, seq)
 		if err == nil && st.LogID != "" && logID != st.LogID {
 			err = fmt.Errorf("segment belongs to log %s, not %s", logID, st.LogID)
 		}
 		if err != nil {
-			odd = append(odd, oddity{seq, fi.ModTime(), err})
+			odd = append(odd, oddity{seq, fi.Size(), fi.ModTime(), err})
 			continue
 		}
 		st.LogID = logID
@@ -83,7 +78,7 @@ func readHeader(path string, seq uint64) (*segment, string, error) {
 // checkNewest reads the segment that was written last. It may end in the middle
 // of a record after a power cut: that was never acknowledged, unless it is
 // before what is known to have been on the disk.
-func (r *Relay) checkNewest(known position) error {
+func (r *Relay) checkNewest(known tail) error {
 	x := &r.journal.index
 	if len(x.segments) == 0 {
 		return nil
@@ -92,10 +87,11 @@ func (r *Relay) checkNewest(known position) error {
 	size := s.size
 	good, torn, err := checkSegment(r.cfg.Dir, s)
 	s.checked = true
-	if known.segment() == s.seq && good < known.offset() {
+	if known.End.segment() == s.seq && good < known.End.offset() {
 		torn = false
-		size = max(size, known.offset())
+		size = max(size, known.End.offset())
 		err = firstError(err, errShort)
+		s.note(s.created, known.From, known.To)
 	}
 	switch {
 	case torn:
@@ -116,8 +112,12 @@ func (r *Relay) checkSizes() {
 	list := r.journal.index.segments
 	for i := 1; i < len(list); i++ {
 		s, want := list[i-1], list[i].before
-		if s.seq == want.segment() && s.size < want.offset() {
-			r.lose(s, want.offset(), s.size, errShort)
+		if s.seq != want.End.segment() {
+			continue
+		}
+		s.note(s.created, want.From, want.To)
+		if s.size < want.End.offset() {
+			r.lose(s, want.End.offset(), s.size, errShort)
 		}
 	}
 }
@@ -137,7 +137,10 @@ func (r *Relay) checkOld(ctx context.Context) {
 		x.mu.Unlock()
 		good, _, err := checkSegment(r.cfg.Dir, &found)
 		x.mu.Lock()
-		s.checked, s.last, s.from, s.to, s.spanned = true, found.last, found.from, found.to, found.spanned
+		s.checked = true
+		if found.spanned {
+			s.note(found.last, found.from, found.to)
+		}
 		x.mu.Unlock()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.lose(s, found.size, good, err)
@@ -250,17 +253,28 @@ func (r *Relay) unreadable(err error) error {
 }
 
 // setAside keeps a file that cannot be used at all out of the way.
-func (r *Relay) setAside(o oddity) {
+func (r *Relay) setAside(o oddity, newest tail) {
 	path := segmentPath(r.cfg.Dir, o.seq)
-	r.m.damaged.Inc()
-	r.log.Error("segment set aside", "segment", o.seq, "to", path+damagedSuffix, "err", o.err)
-	from := o.changed.Add(-r.cfg.MaxAge).UnixMilli()
+	from, to := o.changed.Add(-r.cfg.MaxAge).UnixMilli(), o.changed.UnixMilli()
+	interrupted := o.size < headerSize // while it was made, unless something is known of it
+	known := []tail{newest}
 	for _, s := range r.journal.index.segments {
-		if s.seq < o.seq {
-			from = s.created
+		known = append(known, s.before)
+	}
+	for _, k := range known {
+		if k.End.segment() == o.seq {
+			from, to, interrupted = k.From, k.To, false
 		}
 	}
-	r.miss(at(o.seq+1, 0), 0, from, o.changed.UnixMilli())
+	if interrupted {
+		if err := os.Remove(path); err != nil {
+			r.log.Warn("empty segment not deleted", "segment", o.seq, "err", err)
+		}
+		return
+	}
+	r.m.damaged.Inc()
+	r.log.Error("segment set aside", "segment", o.seq, "to", path+damagedSuffix, "err", o.err)
+	r.miss(at(o.seq+1, 0), o.size, from, to)
 	if err := os.Rename(path, path+damagedSuffix); err != nil {
 		r.log.Error("segment not set aside", "segment", o.seq, "err", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
@@ -133,7 +134,7 @@ type node struct {
 	events *history.History
 	relay  *relay.Relay
 
-	storeDeps store.Deps
+	registry  *prometheus.Registry
 	storeStop func()
 	relayStop func()
 }
@@ -142,16 +143,48 @@ func newNode(c *cluster, id string) *node {
 	return &node{c: c, id: id, dir: c.t.TempDir(), cert: c.certificate(id), cfg: relay.Config{NodeID: id, MinFreeBytes: -1}}
 }
 
+// openStores opens store and history unless they are open.
+func (n *node) openStores() {
+	if n.store != nil {
+		return
+	}
+	t := n.c.t
+	t.Helper()
+	n.registry = prometheus.NewRegistry()
+	n.store, n.storeStop = storetest.Start(t, store.Config{Dir: filepath.Join(n.dir, "tsdb")}, store.Deps{Registerer: n.registry})
+	var err error
+	n.events, err = history.New(history.Config{Path: filepath.Join(n.dir, "history.db"), MinFreeBytes: -1}, history.Deps{})
+	require.NoError(t, err)
+	t.Cleanup(n.stop)
+}
+
+// outOfOrder counts the samples that came late to the node's store.
+func (n *node) outOfOrder() float64 {
+	families, err := n.registry.Gather()
+	require.NoError(n.c.t, err)
+	total := 0.0
+	for _, f := range families {
+		if f.GetName() == "prometheus_tsdb_head_out_of_order_samples_appended_total" {
+			for _, m := range f.GetMetric() {
+				total += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return total
+}
+
+// segments lists the files of the node's log.
+func (n *node) segments() []string {
+	files, err := filepath.Glob(filepath.Join(n.dir, "relay", "*.seg"))
+	require.NoError(n.c.t, err)
+	return files
+}
+
 // start opens everything and runs until stop.
 func (n *node) start() *node {
 	t := n.c.t
 	t.Helper()
-	var err error
-	if n.store == nil {
-		n.store, n.storeStop = storetest.Start(t, store.Config{Dir: filepath.Join(n.dir, "tsdb")}, n.storeDeps)
-		n.events, err = history.New(history.Config{Path: filepath.Join(n.dir, "history.db"), MinFreeBytes: -1}, history.Deps{})
-		require.NoError(t, err)
-	}
+	n.openStores()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	identify := func(s tls.ConnectionState) (model.Peer, error) {
@@ -206,7 +239,6 @@ func (n *node) start() *node {
 			require.NoError(t, c.Close())
 		}
 	}
-	t.Cleanup(n.stop)
 	return n
 }
 
@@ -215,10 +247,12 @@ func (n *node) stop() {
 	if n.store == nil {
 		return
 	}
-	n.relayStop()
+	if n.relay != nil {
+		n.relayStop()
+	}
 	n.events.Close()
 	n.storeStop()
-	n.store, n.relay = nil, nil
+	n.store, n.relay, n.deps.Store = nil, nil, nil
 }
 
 // startAll starts the nodes and makes all known and alive to all.

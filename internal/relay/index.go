@@ -20,9 +20,9 @@ type index struct {
 	isOpen   bool       // the last one is being written
 	next     uint64     // number of the next segment
 	end      position
-	durable  position // of it, what is on the disk
-	tail     []block  // in order, without a gap up to end
-	held     int64    // bytes in tail
+	durable  tail    // of the open one: what is on the disk
+	tail     []block // in order, without a gap up to end
+	held     int64   // bytes in tail
 }
 
 // block is what one group wrote.
@@ -35,12 +35,15 @@ type block struct {
 
 func (b block) end() position { return b.start + position(len(b.data)) }
 
-// nextNumber returns a number that was never used, and where the log ends.
-func (x *index) nextNumber() (seq uint64, end position) {
+// nextNumber returns a number that was never used, and what is before it.
+func (x *index) nextNumber() (seq uint64, before tail) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if n := len(x.segments); n > 0 {
+		before = x.segments[n-1].tail()
+	}
 	x.next++
-	return x.next - 1, x.end
+	return x.next - 1, before
 }
 
 func (x *index) begin(s *segment) {
@@ -100,10 +103,11 @@ func (x *index) cut(s *segment, size int64) {
 	}
 }
 
-func (x *index) synced(p position) {
+// synced notes that all of s is on the disk.
+func (x *index) synced(s *segment) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.durable = p
+	x.durable = s.tail()
 }
 
 func (x *index) endPosition() position {

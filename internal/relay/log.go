@@ -157,9 +157,10 @@ func (j *journal) take() (frames []*wire.Frame, g *group, fresh bool) {
 	}
 	j.frames, j.group, j.fresh = nil, nil, false
 	if j.full && !fresh {
-		j.full, j.fresh = false, true
+		j.fresh = true
 		j.dict.reset()
 	}
+	j.full = false
 	return frames, g, fresh
 }
 
@@ -181,8 +182,10 @@ func (j *journal) write() {
 	}
 	close(g.synced)
 	j.mu.Lock()
-	j.full = j.full || j.open.size >= j.cfg.SegmentBytes && j.open.size >= 4*j.started ||
-		g.shown.UnixMilli()-j.open.created > j.cfg.MaxAge.Milliseconds()/16
+	grown := j.open.size >= j.cfg.SegmentBytes && j.open.size >= 4*j.started
+	if aged := g.shown.UnixMilli()-j.open.created > j.cfg.MaxAge.Milliseconds()/16; (grown || aged) && !j.fresh {
+		j.full = true
+	}
 	for _, f := range frames {
 		if len(j.spare) < 8 && len(f.IDs) <= 2*frameSamples {
 			f.Reset()
@@ -238,7 +241,7 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 	j.m.syncs.Inc()
 	j.m.syncTime.Observe(time.Since(now).Seconds())
 	j.synced = j.open.size
-	j.index.synced(g.end)
+	j.index.synced(j.open)
 	return nil
 }
 

@@ -79,6 +79,17 @@ func (s *source) hear() {
 	s.mu.Unlock()
 }
 
+// setLag takes what the source says of itself.
+func (s *source) setLag(b []byte) {
+	var l lag
+	if json.Unmarshal(b, &l) != nil {
+		return
+	}
+	s.mu.Lock()
+	s.lag, s.lagAt = l, time.Now()
+	s.mu.Unlock()
+}
+
 var errReplaced = fmt.Errorf("the source has connected anew: %w", model.ErrUnavailable)
 
 // take waits until an older stream of the same source has ended. The function
@@ -125,6 +136,10 @@ func (r *Relay) receive(from model.Peer, s wire.Stream) error {
 				return
 			}
 			src.hear()
+			if len(b) > 0 && b[0] == msgLag { // not to wait behind records
+				src.setLag(b[1:])
+				continue
+			}
 			var own []byte
 			select {
 			case own = <-free:
@@ -275,14 +290,6 @@ func (t *taker) message(b []byte) (records bool, err error) {
 	src := t.src
 	kind, b := b[0], b[1:]
 	switch kind {
-	case msgLag:
-		var l lag
-		if err := json.Unmarshal(b, &l); err != nil {
-			return false, errMessage
-		}
-		src.mu.Lock()
-		src.lag, src.lagAt = l, time.Now()
-		src.mu.Unlock()
 	case msgStart:
 		from, b, err := cutPosition(b)
 		if err != nil {

@@ -135,7 +135,8 @@ type Relay struct {
 
 	aliveIDs []string // as SetAlive named them
 
-	saving sync.Mutex // held while the cursors are written
+	saving sync.Mutex // held while the cursors are written; guards saved
+	saved  position   // end of the log in what was written
 }
 
 // New opens the log. It starts nothing.
@@ -219,12 +220,12 @@ func (r *Relay) openLog() error {
 	for id, c := range st.Destinations {
 		r.dests[id] = newDestination(id, c)
 	}
-	if err := r.checkNewest(st.End); err != nil {
+	if err := r.checkNewest(st.Newest); err != nil {
 		return err
 	}
 	r.checkSizes()
 	for _, o := range odd {
-		r.setAside(o)
+		r.setAside(o, st.Newest)
 	}
 	r.alone.Store(len(r.dests) == 0)
 	j.index.next = max(j.index.next, st.Next, 1)

@@ -15,14 +15,14 @@ import (
 // A segment is a file: a header, then records. Its records are one session of
 // wire frames, so that it can be read on its own from its beginning.
 //
-//	header  magic, version, id of the log, number, time of making, number and
-//	        size of the segment before, CRC
+//	header  magic, version, id of the log, number, time of making, end and span
+//	        of the segment before, CRC
 //	record  length of the body (4 bytes), CRC-32C of the body (4 bytes), body
 //	body    when it was written, the span of its samples, a wire frame
 const (
 	segmentMagic   = "PANRELAY"
 	segmentVersion = 1
-	headerSize     = 80
+	headerSize     = 96
 	recordHead     = 8
 	maxRecord      = 128 << 20
 	segmentSuffix  = ".seg"
@@ -54,8 +54,16 @@ func segmentNumber(name string) (uint64, bool) {
 type header struct {
 	logID    string
 	seq      uint64
-	created  int64    // milliseconds since 1970
-	previous position // end of the segment before; 0: there was none
+	created  int64 // milliseconds since 1970
+	previous tail  // of the segment before
+}
+
+// tail is what the next segment, or the state, remembers of one, so that a file
+// that has become shorter is noticed, and what was in it can be told.
+type tail struct {
+	End  position `json:"end"` // 0: there was none
+	From int64    `json:"from"`
+	To   int64    `json:"to"` // span of its samples
 }
 
 func (h header) encode() []byte {
@@ -66,7 +74,9 @@ func (h header) encode() []byte {
 	b = append(b, 0, 0)
 	b = binary.LittleEndian.AppendUint64(b, h.seq)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.created))
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.previous))
+	for _, v := range [3]uint64{uint64(h.previous.End), uint64(h.previous.From), uint64(h.previous.To)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
 	b = append(b, make([]byte, headerSize-4-len(b))...)
 	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
@@ -82,7 +92,7 @@ func decodeHeader(b []byte, seq uint64) (header, error) {
 		return header{}, fmt.Errorf("segment has format %d, this version reads %d", v, segmentVersion)
 	}
 	h := header{logID: string(b[12:38]), seq: binary.LittleEndian.Uint64(b[40:]), created: int64(binary.LittleEndian.Uint64(b[48:])),
-		previous: position(binary.LittleEndian.Uint64(b[56:]))}
+		previous: tail{position(binary.LittleEndian.Uint64(b[56:])), int64(binary.LittleEndian.Uint64(b[64:])), int64(binary.LittleEndian.Uint64(b[72:]))}}
 	if h.seq != seq {
 		return header{}, fmt.Errorf("segment is number %d", h.seq)
 	}
@@ -160,15 +170,23 @@ func parseRecord(b []byte) (record, error) {
 // segment is what is known about one file.
 type segment struct {
 	seq     uint64
-	before  position // end of the segment before, when this one was begun
-	size    int64    // bytes that may be read
-	created int64    // milliseconds since 1970
-	last    int64    // when its last record was written; created while unknown
-	from    int64    // span of its samples, when spanned
+	before  tail  // of the segment before, when this one was begun
+	size    int64 // bytes that may be read
+	created int64 // milliseconds since 1970
+	last    int64 // when its last record was written; created while unknown
+	from    int64 // span of its samples, when spanned
 	to      int64
 	spanned bool
 	checked bool // all records have been read since the start, or written
 	damaged bool // what follows size cannot be read
+}
+
+func (s *segment) tail() tail {
+	t := tail{at(s.seq, s.size), s.created, s.last}
+	if s.spanned {
+		t.From, t.To = min(t.From, s.from), max(t.To, s.to)
+	}
+	return t
 }
 
 func (s *segment) note(written, from, to int64) {

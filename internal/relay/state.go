@@ -12,8 +12,8 @@ import (
 // state is what outlives the process beside the segments.
 type state struct {
 	LogID        string            `json:"log"`
-	Next         uint64            `json:"next"`          // number of the next segment, at least
-	End          position          `json:"end,omitempty"` // the log was on the disk up to here
+	Next         uint64            `json:"next"`   // number of the next segment, at least
+	Newest       tail              `json:"newest"` // of the segment that was written last: what was on the disk
 	Destinations map[string]cursor `json:"destinations"`
 }
 

@@ -11,26 +11,28 @@ func (r *Relay) saveCursors() error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	r.mu.Lock()
-	st, dirty := r.stateLocked(), r.dirty
+	st := r.stateLocked()
+	dirty := r.dirty || st.Newest.End != r.saved
 	r.dirty = false
 	r.mu.Unlock()
 	if !dirty {
 		return nil
 	}
-	err := st.save(r.cfg.Dir, r.deps.Sync)
-	if err != nil {
+	if err := st.save(r.cfg.Dir, r.deps.Sync); err != nil {
 		r.mu.Lock()
 		r.dirty = true
 		r.mu.Unlock()
+		return err
 	}
-	return err
+	r.saved = st.Newest.End
+	return nil
 }
 
 func (r *Relay) stateLocked() state {
 	x := &r.journal.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	st := state{LogID: r.journal.logID, Next: x.next, End: x.durable, Destinations: make(map[string]cursor, len(r.dests))}
+	st := state{LogID: r.journal.logID, Next: x.next, Newest: x.durable, Destinations: make(map[string]cursor, len(r.dests))}
 	for id, d := range r.dests {
 		st.Destinations[id] = cursor{Pos: d.acked, Missed: d.missed}
 	}
