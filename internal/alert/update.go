@@ -107,8 +107,8 @@ func (a *Alerting) halt() {
 func (a *Alerting) start(p *plan) {
 	rec := eventrecorder.Recorder{}
 	in := inhibit.NewInhibitor(a.alerts, p.conf.InhibitRules, a.log, rec)
-	stage := a.pipeline.New(p.integrations, func() time.Duration { return 0 }, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.gate)
-	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(a.gate, a.turn(stage)), a.groups, a.timeout, 30*time.Second, nil, a.log, rec, a.dmetrics, a.deps.Receivers.Template())
+	stage := a.pipeline.New(p.integrations, a.wait, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.gate)
+	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(a.gate, stage), a.groups, a.timeout, 30*time.Second, nil, a.log, rec, a.dmetrics, a.deps.Receivers.Template())
 	// The inhibitor first: an alert that is inhibited must not slip through
 	// while the rules still load.
 	go in.Run()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"panoptes/internal/catalog"
@@ -102,9 +103,20 @@ func (a *App) takeNodes() {
 	}
 	a.pki.SetRevoked(revoked)
 	a.wireAddrs.Store(&addrs)
-	if a.relay != nil {
-		a.relay.SetDestinations(servers)
+	select {
+	case <-a.catalog.Ready():
+	default:
+		return
 	}
+	if a.catalog.Writable() != nil {
+		// A catalog that may be old gives up nobody's place in the log.
+		for _, d := range a.relay.Destinations() {
+			if !slices.Contains(servers, d.NodeID) && !slices.Contains(revoked, d.NodeID) {
+				servers = append(servers, d.NodeID)
+			}
+		}
+	}
+	a.relay.SetDestinations(servers)
 }
 
 // membersDelay gathers changes of membership that come together.
@@ -153,9 +165,7 @@ const metaEvery = 2 * time.Second
 func (a *App) takeMembers(states map[string]model.MemberState) {
 	members := a.cluster.Members()
 	changed := a.placement.take(members)
-	if a.relay != nil {
-		a.relay.SetAlive(a.placement.others())
-	}
+	a.relay.SetAlive(a.placement.others())
 	if changed {
 		a.fanout.setPeers(a.placement.others())
 		if a.watching.Load() {
