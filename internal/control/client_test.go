@@ -176,20 +176,23 @@ func TestLostAnswerIsNotAppliedTwice(t *testing.T) {
 	watch := n1.ctl.Watch(t.Context(), "count/", 0)
 	next(t, watch)
 	for i := range 5 {
-		done := make(chan struct{})
-		go func() { // the answers are there again once one was lost
-			defer close(done)
-			for before := l.muted.Load(); l.muted.Load() == before; {
-				time.Sleep(time.Millisecond)
-			}
-			l.mute.Store(false)
-		}()
+		before := l.muted.Load()
 		l.mute.Store(true)
-		rev, err := c.Put(t.Context(), "count/k", []byte{byte(i)}, model.KVAny)
-		require.NoError(t, err)
-		<-done
-		b := next(t, watch)
-		require.Equal(t, rev, b.Revision)
+		type result struct {
+			rev int64
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			rev, err := c.Put(t.Context(), "count/k", []byte{byte(i)}, model.KVAny)
+			done <- result{rev, err}
+		}()
+		b := next(t, watch) // carried out
+		require.Eventually(t, func() bool { return l.muted.Load() > before }, 5*time.Second, time.Millisecond)
+		l.mute.Store(false)
+		res := <-done
+		require.NoError(t, res.err)
+		require.Equal(t, b.Revision, res.rev)
 		require.Len(t, b.Events, 1)
 	}
 	kvs, _, err := n1.ctl.List(t.Context(), "count/")

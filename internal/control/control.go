@@ -301,6 +301,9 @@ func (c *Control) died(err error) {
 // writes wait, reads answer model.ErrUnavailable meanwhile (about a second).
 // Servers must do this one after the other. It returns when the store is ready.
 func (c *Control) Restart(ctx context.Context) error {
+	if c.removed.Load() || c.fatal.Load() != nil {
+		return fmt.Errorf("restart: %w", c.state())
+	}
 	asked := make(chan error, 1)
 	select {
 	case c.restart <- asked:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,4 +196,34 @@ func TestEvenNumberOfVotersByHand(t *testing.T) {
 	require.Equal(t, "n2", n2.ctl.Leader())
 	require.NoError(t, n1.ctl.MoveLeader(t.Context(), "n1"), "asked of a follower")
 	require.Equal(t, "n1", n1.ctl.Leader())
+}
+
+func TestLostDataDoNotComeBackUnderTheSameMember(t *testing.T) {
+	cl := newCluster(t)
+	n1 := cl.first()
+	n2 := cl.join(n1, "n2")
+	cl.join(n1, "n3")
+	cl.voters(n1, 3)
+	n2.stop()
+	require.NoError(t, os.RemoveAll(n2.cfg.Dir))
+	c, err := control.New(n2.cfg, control.Deps{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	require.Eventually(t, func() bool {
+		err := c.Writable()
+		return err != nil && strings.Contains(err.Error(), "remove that member")
+	}, 10*time.Second, 20*time.Millisecond)
+	require.NoError(t, n1.ctl.Remove(ctx, "n2"))
+	_, err = n1.ctl.AddLearner(ctx, "n2", n2.cfg.PeerAddr)
+	require.NoError(t, err)
+	select {
+	case <-c.Ready():
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it does not go on: %v", c.Writable())
+	}
+	cl.voters(n1, 3)
+	cancel()
+	require.NoError(t, <-done)
 }

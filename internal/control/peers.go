@@ -142,6 +142,10 @@ func (c *Control) joinList(ctx context.Context, cfg Config) (string, error) {
 		initial, listed := []string{cfg.NodeID + "=" + self}, false
 		for _, m := range list {
 			if m.peerURL == self {
+				if m.started {
+					// Under its old id it would deny what it has promised to others.
+					return "", fmt.Errorf("the cluster knows %s, but its data are not here; remove that member and add it again", cfg.PeerAdvertise)
+				}
 				listed = true
 				continue
 			}
