@@ -24,12 +24,16 @@ func BenchmarkJoin(b *testing.B) {
 	full.compact()
 	size := full.blockBytes()
 	for b.Loop() {
+		b.StopTimer()
 		empty := c.add("empty")
 		empty.cfg.BytesPerSecond = 1 << 40
 		empty.start()
+		b.StartTimer()
 		empty.replica.Need(time.Time{}, time.Time{}, "joined")
 		empty.complete()
+		b.StopTimer()
 		empty.stop()
+		b.StartTimer()
 	}
 	b.SetBytes(size)
 	b.ReportMetric(float64(size)/1e6, "MB")

@@ -39,6 +39,10 @@ const (
 	dayMS       = 24 * 60 * 60 * 1000
 	repairGroup = 64 // shards that are repaired at a time
 	eventDays   = 7  // that are compared each time
+
+	// maxLag bounds what is left to the relay: one that is stuck must not keep
+	// stores from being compared.
+	maxLag = time.Hour
 )
 
 // runChecks compares from time to time.
@@ -84,7 +88,11 @@ func (r *Replica) check(ctx context.Context, settle time.Duration, old bool) (re
 		return rep, fmt.Errorf("no other complete server to compare with: %w", errors.Join(model.ErrUnavailable, err))
 	}
 	errs := []error{err}
-	upTo := rep.At.Add(-settle - max(0, r.deps.Lag()))
+	lag := r.deps.Lag()
+	for _, p := range peers {
+		lag = max(lag, time.Duration(p.info.Lag)*time.Millisecond)
+	}
+	upTo := rep.At.Add(-settle - max(0, min(lag, maxLag)))
 	for _, p := range peers {
 		rep.Peers = append(rep.Peers, p.id)
 		for windows := range slices.Chunk(r.windows(p, upTo, old), maxRanges) {

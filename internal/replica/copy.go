@@ -76,6 +76,9 @@ func (r *Replica) meet(ctx context.Context, n Need) error {
 	r.update(func(s *Status) { s.Copying, s.Done, s.Total = true, 0, 0 })
 	defer r.update(func(s *Status) { s.Copying, s.Source = false, "" })
 	sources, err := r.sources(ctx, n)
+	if err != nil && n.Lost != "" && r.deps.Alone() {
+		return r.finish(ctx, n, start, errors.New("there is no other server"))
+	}
 	if err != nil {
 		return err
 	}
@@ -135,8 +138,8 @@ func (r *Replica) finish(ctx context.Context, n Need, start time.Time, lost erro
 		}
 	}
 	if lost != nil {
-		r.log.Error("samples are lost: they are damaged on every server", "reason", n.Reason, "err", lost)
-		r.emit(ctx, "critical", "store.lost", fmt.Sprintf("samples between %s and %s are damaged on every server: %v", when(n.From, "the beginning"), when(n.To, "now"), lost), nil)
+		r.log.Error("samples or events are lost: nobody else has them", "reason", n.Reason, "err", lost)
+		r.emit(ctx, "critical", "store.lost", fmt.Sprintf("what is damaged between %s and %s cannot be had from another server: %v", when(n.From, "the beginning"), when(n.To, "now"), lost), nil)
 		return nil
 	}
 	took := time.Since(start)

@@ -359,3 +359,23 @@ func TestDamagedStateMeansThatEverythingIsNeeded(t *testing.T) {
 	b.complete()
 	require.Equal(t, a.contents(0, hoursAgo(-1)), b.contents(0, hoursAgo(-1)))
 }
+
+func TestDamageOfTheOnlyServerIsToldAndNotWaitedFor(t *testing.T) {
+	c := newCluster(t)
+	a := c.add("a")
+	var alone atomic.Bool
+	a.deps.Alone = alone.Load
+	a.start()
+	a.fill(2, hoursAgo(9), hoursAgo(0))
+	a.compact()
+	a.stop()
+	blocks, err := filepath.Glob(filepath.Join(a.dir, "tsdb", "01*", "index"))
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(blocks[0], 100))
+	a.start()
+	require.Eventually(t, func() bool { return a.replica.Status().LastErr != "" }, 10*time.Second, 5*time.Millisecond)
+	require.False(t, a.replica.Status().Complete, "another server may come back")
+	alone.Store(true)
+	require.Equal(t, "critical", a.event("store.lost").Severity)
+	a.complete()
+}

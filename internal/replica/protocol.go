@@ -29,6 +29,7 @@ type info struct {
 	Needs  []span        `json:"needs"` // what it lacks itself
 	Oldest int64         `json:"oldest"`
 	Busy   int           `json:"busy"` // copies that it serves
+	Lag    int64         `json:"lag"`  // ms; age of the oldest sample that it holds for a live server
 	Blocks []model.Block `json:"blocks,omitempty"`
 }
 

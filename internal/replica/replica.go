@@ -118,6 +118,9 @@ type Deps struct {
 	Dial    func(nodeID string) (wire.Conn, error)
 	Alive   func() []string // servers that answer; this one may be among them
 
+	// Alone reports whether there is no other server, alive or not: what is
+	// damaged is lost then, and nobody waits for it. nil: no.
+	Alone func() bool
 	// Fed reports whether the relay of every live server sends to this one, so
 	// that nothing falls between the copy and what is new; nil: yes.
 	Fed func() bool
@@ -178,6 +181,9 @@ func New(cfg Config, deps Deps) (*Replica, error) {
 	}
 	if deps.Fed == nil {
 		deps.Fed = func() bool { return true }
+	}
+	if deps.Alone == nil {
+		deps.Alone = func() bool { return false }
 	}
 	if deps.Lag == nil {
 		deps.Lag = func() time.Duration { return 0 }

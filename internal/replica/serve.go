@@ -38,6 +38,7 @@ func (r *Replica) serveInfo(_ context.Context, _ model.Peer, req infoRequest) (o
 		out.Needs = append(out.Needs, span{From: n.From, To: n.To, All: n.all()})
 	}
 	out.Busy = len(r.copies)
+	out.Lag = r.deps.Lag().Milliseconds()
 	if out.Oldest, err = r.deps.Store.StartTime(); err != nil {
 		return out, err
 	}
