@@ -41,6 +41,9 @@ const (
 	backdate  = 5 * time.Minute // certificates begin before they were made, since clocks differ
 	maxSkew   = 5 * time.Minute // between a node that joins and the server
 	renewLate = 30 * 24 * time.Hour
+	// A certificate that is to begin soon is believed: it harms nobody, and a server
+	// whose clock is ahead is not cut off for it.
+	early = time.Hour
 )
 
 // Config says who this node is and where it keeps its identity.
@@ -272,7 +275,7 @@ func (p *PKI) Files() (cert, key, ca string) {
 }
 
 // Changed calls fn after the roots in Files have changed: whoever has read them
-// reads them again. It must not block for long.
+// reads them again. It must neither block for long nor call this PKI.
 func (p *PKI) Changed(fn func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

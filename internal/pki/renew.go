@@ -31,8 +31,10 @@ func (p *PKI) Run(ctx context.Context) error {
 				wait = min(time.Duration(1<<min(failed, 6))*time.Second, time.Minute)
 				wait += rand.N(wait/2 + 1)
 				p.log.Warn("certificate not renewed, trying again", "err", err, "ends", p.ends(), "again_in", wait)
-			} else {
-				failed = 0
+			} else if failed = 0; p.due() {
+				// Another one would be no better: the clocks differ.
+				wait = 10 * time.Minute
+				p.log.Warn("the new certificate does not fit this machine; is its clock right?", "begins", p.current().cert.NotBefore, "now", p.now())
 			}
 		}
 		t := time.NewTimer(wait)

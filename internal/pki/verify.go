@@ -28,12 +28,15 @@ func (p *PKI) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage, late tim
 		return model.Peer{}, fmt.Errorf("%w: %s", model.ErrUnauthorized, fmt.Sprintf(format, args...))
 	}
 	c := chain[0]
-	now, at := p.now(), p.now()
-	if now.After(c.NotAfter) {
+	now := p.now()
+	at := now
+	switch {
+	case now.After(c.NotAfter):
 		at = c.NotAfter
-	}
-	if now.Before(c.NotBefore) {
+	case now.Add(early).Before(c.NotBefore):
 		return fail("not_yet", "the certificate begins at %s, here it is %s: set the clocks of both machines", c.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case now.Before(c.NotBefore):
+		at = c.NotBefore
 	}
 	if err := p.trusted().verify(chain, usage, at); err != nil {
 		var unknown x509.UnknownAuthorityError
