@@ -52,7 +52,7 @@ type Cluster struct {
 	trimmed  bool // not all of self fits
 	book     book
 	sent     sentBeats
-	began    time.Time
+	began    time.Time                 // Run
 	seeds    map[string]netip.AddrPort // as last resolved
 	conflict conflict
 	subs     map[int]func()
@@ -77,7 +77,7 @@ func New(cfg Config, deps Deps) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, deps: deps, log: deps.Logger, transport: t, parts: map[string]Part{}, subs: map[int]func(){}, seeds: map[string]netip.AddrPort{},
-		settled: make(chan struct{}), changed: make(chan struct{}, 1), announce: make(chan struct{}, 1), began: time.Now(),
+		settled: make(chan struct{}), changed: make(chan struct{}, 1), announce: make(chan struct{}, 1),
 		self: model.Member{ID: cfg.NodeID, Self: true, State: model.MemberAlive, Since: deps.Now()},
 	}
 	c.book = book{suspectAfter: 3 * cfg.Probe, deadAfter: 8 * cfg.Probe, keep: cfg.Keep, wall: deps.Now, peers: map[string]*peer{}, changed: c.stateChanged}
@@ -134,7 +134,8 @@ func resolve(ctx context.Context, addr string) (netip.AddrPort, error) {
 }
 
 // Run makes this server a member until ctx ends; then the others hear that it
-// left on purpose.
+// left on purpose. A probe of the library that is on its way may outlive Run by
+// a second; it reaches nobody any more.
 func (c *Cluster) Run(ctx context.Context) error {
 	defer c.transport.Shutdown()
 	for {
@@ -156,6 +157,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
+	c.mu.Lock()
+	c.began = time.Now()
+	c.mu.Unlock()
 	c.ml.Store(ml)
 
 	var wg, beats sync.WaitGroup
@@ -306,13 +310,15 @@ func (c *Cluster) Isolated() bool {
 }
 
 func (c *Cluster) isolated(now time.Time) bool {
-	if c.ml.Load() == nil || now.Sub(c.began) < c.book.suspectAfter {
+	// An answer takes a beat there and one back.
+	patience := c.book.suspectAfter + c.cfg.Probe
+	if c.ml.Load() == nil || now.Sub(c.began) < patience {
 		return false
 	}
 	expected := false
 	known := map[netip.AddrPort]*peer{}
 	for _, p := range c.book.peers {
-		if now.Sub(p.echoed) < c.book.suspectAfter {
+		if now.Sub(p.echoed) < patience {
 			return false
 		}
 		known[p.addr] = p

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +28,20 @@ func TestMain(m *testing.M) {
 	if s := os.Getenv(childEnv); s != "" {
 		os.Exit(child(s))
 	}
-	goleak.VerifyTestMain(m)
+	code := m.Run()
+	// A probe of the library that is on its way ends by itself, after a second or,
+	// on a busy machine, some more.
+	var leak error
+	for began := time.Now(); time.Since(began) < 20*time.Second; {
+		if leak = goleak.Find(); leak == nil {
+			break
+		}
+	}
+	if leak != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, leak)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func child(s string) int {
@@ -105,7 +119,9 @@ func TestDetectionTimes(t *testing.T) {
 			if fault == "cut" {
 				id = "n1"
 			}
-			g.eventually(func() bool { return state(a, id) != model.MemberAlive }, "suspect")
+			var first model.MemberState
+			g.eventually(func() bool { first = state(a, id); return first != model.MemberAlive }, "suspect")
+			require.Equal(t, model.MemberSuspect, first)
 			suspect := time.Since(began)
 			g.eventually(func() bool { return state(a, id) == model.MemberDead }, "dead")
 			dead := time.Since(began)
@@ -136,15 +152,13 @@ func TestDetectionTimes(t *testing.T) {
 }
 
 func TestLossyNetworkDoesNotFlap(t *testing.T) {
-	g := newGroup(t, 2*fast, 3)
+	g := newGroup(t, calm, 3)
 	for _, s := range g.all {
 		s.Cut(func(network, _ string) bool { return network == "udp" && rand.IntN(10) == 0 })
 	}
-	before := counter(t, g.all[0], "panoptes_cluster_member_changes_total")
-	require.Never(t, func() bool { return len(g.all[0].Alive()) != 3 || g.all[0].Isolated() }, 20*fast, fast/4)
-	if counter(t, g.all[0], "panoptes_cluster_stalls_total") == 0 {
-		require.Equal(t, before, counter(t, g.all[0], "panoptes_cluster_member_changes_total"))
-	}
+	g.never(func() bool {
+		return slices.ContainsFunc(g.all, func(s *server) bool { return len(s.Alive()) != 3 || s.Isolated() })
+	}, "a lost packet in ten is no reason")
 }
 
 // TestStrangersCannotExhaust opens streams without the key.
@@ -162,7 +176,7 @@ func TestStrangersCannotExhaust(t *testing.T) {
 		conns = append(conns, c)
 	}
 	g.eventually(func() bool { return counter(t, g.all[0], "panoptes_cluster_streams_refused_total") > 0 }, "most are refused")
-	require.Len(t, g.all[0].Alive(), 2)
+	g.eventually(func() bool { return len(g.all[0].Alive()) == 2 }, "members are not disturbed")
 	u, err := net.Dial("udp", g.all[0].Addr())
 	require.NoError(t, err)
 	conns = append(conns, u)
@@ -170,7 +184,7 @@ func TestStrangersCannotExhaust(t *testing.T) {
 		_, _ = u.Write(make([]byte, i))
 	}
 	g.eventually(func() bool { return counter(t, g.all[0], "panoptes_cluster_library_complaints_total") > 0 }, "noise is counted")
-	require.Len(t, g.all[0].Alive(), 2)
+	g.eventually(func() bool { return len(g.all[0].Alive()) == 2 }, "members are not disturbed")
 }
 
 func TestMetadataThatDoesNotFit(t *testing.T) {

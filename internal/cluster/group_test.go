@@ -21,7 +21,8 @@ import (
 
 const (
 	fast = 100 * time.Millisecond // Probe of tests that do not measure
-	soon = 20 * time.Second
+	calm = 300 * time.Millisecond // of tests in which nothing may happen on a busy machine
+	soon = time.Minute
 )
 
 var key = bytes.Repeat([]byte{7}, 32)
@@ -199,5 +200,23 @@ func cut(a, b []*server) {
 func heal(all []*server) {
 	for _, s := range all {
 		s.Cut(nil)
+	}
+}
+
+// never checks that f stays false for 15 times the patience of the members. When
+// one of them stood still meanwhile, this machine is too busy to say anything.
+func (g *group) never(f func() bool, msg string) {
+	g.t.Helper()
+	began := time.Now()
+	for time.Since(began) < 15*g.probe {
+		if f() {
+			for _, s := range g.all {
+				if counter(g.t, s, "panoptes_cluster_stalls_total") > 0 {
+					g.t.Skip("a member stood still: " + msg)
+				}
+			}
+			require.Fail(g.t, "it happened", msg)
+		}
+		<-time.After(g.probe / 4)
 	}
 }

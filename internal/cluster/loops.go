@@ -78,10 +78,8 @@ func (c *Cluster) targets(now time.Time, leaving bool) []target {
 			b.echo, b.echoStream, b.held = p.seq, p.stream, now.Sub(p.at)
 		}
 		t := target{id: id, addr: p.addr}
-		silentUDP := now.Sub(p.packet) > 2*c.cfg.Probe || now.Sub(p.echoedBy) > 2*c.cfg.Probe
-		if !leaving && silentUDP && p.m.State != model.MemberDead && now.Sub(p.urged) >= c.cfg.Probe {
-			p.urged, t.urge = now, true
-		}
+		silentUDP := now.Sub(p.packet) > c.cfg.Probe*3/2 || now.Sub(p.echoedBy) > 2*c.cfg.Probe
+		t.urge = !leaving && silentUDP && p.m.State != model.MemberDead
 		t.msg = b.encode()
 		out = append(out, t)
 	}

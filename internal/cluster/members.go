@@ -26,7 +26,6 @@ type peer struct {
 	packet   time.Time // its last beat over UDP
 	echoed   time.Time // when we sent the newest beat of ours that it has answered
 	echoedBy time.Time // the same over UDP alone
-	urged    time.Time // when a beat was last sent to it over TCP
 	forget   time.Time // when it is no longer listed; zero while it is not dead or left
 	clock    offsets
 }
@@ -94,8 +93,8 @@ func (b *book) joined(n *memberlist.Node, now time.Time, fresh bool) (changed bo
 		fresh = true
 	}
 	if fresh {
-		// It has until suspectAfter to be heard.
-		p.gossiped, p.left, p.heard = true, false, now
+		// It has until suspectAfter to be heard, and to answer.
+		p.gossiped, p.left, p.heard, p.echoed = true, false, now, now
 	}
 	if ip, ok := netip.AddrFromSlice(n.Addr); ok {
 		addr := netip.AddrPortFrom(ip.Unmap(), n.Port)
