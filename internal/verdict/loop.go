@@ -97,7 +97,14 @@ func (e *Engine) tick(ctx context.Context) {
 		}
 		s.mu.Unlock()
 	}
-	e.tellRegions(now)
+	if isolated {
+		e.lone = now
+	}
+	// What a lone server cannot see says more about itself than about others,
+	// and the others do not come back all at once.
+	if e.lone.IsZero() || now.Sub(e.lone) >= e.cfg.RegionAfter {
+		e.tellRegions(now)
+	}
 }
 
 func (e *Engine) lockAll() {

@@ -81,6 +81,7 @@ type Engine struct {
 	quiet   silence
 
 	mu       sync.Mutex // guards Update, Restore, Adopt and what follows
+	lone     time.Time  // when this server saw no other last
 	windows  []*window
 	regions  []string
 	restored map[string]early
