@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,7 +133,7 @@ func TestTornLastSeenFileIsIgnored(t *testing.T) {
 			g.stop()
 			again, err := os.ReadFile(file)
 			require.NoError(t, err)
-			require.Equal(t, whole, again, "and the copy is whole again")
+			require.Equal(t, lastRecords(t, whole), lastRecords(t, again), "and the copy is whole again")
 		})
 	}
 }
@@ -265,4 +266,18 @@ func TestEmptyStoreKeepsTheLastSeenCopy(t *testing.T) {
 	kept, err = filepath.Glob(filepath.Join(dir, "catalog.json.before-*"))
 	require.NoError(t, err)
 	require.Len(t, kept, 1, "a store with records sets nothing aside")
+}
+
+// lastRecords returns the records of a last seen copy: its revision rises with
+// what the store keeps for itself.
+func lastRecords(t *testing.T, file []byte) string {
+	t.Helper()
+	var f struct {
+		Body struct {
+			Records json.RawMessage `json:"records"`
+		} `json:"body"`
+	}
+	require.NoError(t, json.Unmarshal(file, &f))
+	require.NotEmpty(t, f.Body.Records)
+	return string(f.Body.Records)
 }
