@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -154,7 +155,7 @@ func (c *cluster) machine(name, region string) *node {
 			n.proc.end(c.t, syscall.SIGKILL)
 		}
 		if c.t.Failed() {
-			c.t.Logf("end of the log of %s (%s):\n%s", name, n.log, tail(n.log, 40))
+			c.t.Logf("end of the log of %s (%s):\n%s", name, n.log, tail(n.log, 12))
 		}
 	})
 	return n
@@ -215,7 +216,7 @@ func (n *node) waitReady(limit time.Duration) {
 	n.c.t.Helper()
 	n.c.wait(limit, n.name+" is not ready", func() error {
 		if !n.proc.running() {
-			return fmt.Errorf("the process ended: %s", tail(n.log, 30))
+			return fmt.Errorf("%w: %s", errEnded, tail(n.log, 30))
 		}
 		return n.call(http.MethodGet, "/-/ready", nil, nil)
 	})
@@ -309,6 +310,9 @@ func (c *cluster) note(format string, args ...any) {
 	c.t.Logf("%7.2fs  %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// errEnded says that waiting is in vain.
+var errEnded = errors.New("the process ended")
+
 // wait asks until the answer is nil or the limit is over.
 func (c *cluster) wait(limit time.Duration, what string, ask func() error) time.Duration {
 	c.t.Helper()
@@ -318,8 +322,8 @@ func (c *cluster) wait(limit time.Duration, what string, ask func() error) time.
 		if err == nil {
 			return time.Since(begin)
 		}
-		if time.Since(begin) > limit {
-			require.FailNow(c.t, what, "after %s: %s", limit, err)
+		if time.Since(begin) > limit || errors.Is(err, errEnded) {
+			require.FailNow(c.t, what, "after %s: %s", time.Since(begin).Round(time.Millisecond), err)
 		}
 		<-time.After(100 * time.Millisecond)
 	}

@@ -131,7 +131,6 @@ type expect struct {
 	recordGap time.Duration // the same for configuration
 	checkGap  time.Duration // longest time no one may have run a check
 	from      time.Time     // when the fault ended; recovery is counted from here
-	unequal   bool          // do not compare stores
 }
 
 // verify ends the load and asks every server for everything that was
@@ -152,6 +151,7 @@ func (l *load) verify(e expect) {
 	res := result{row: c.row, seed: c.seed}
 	deadline := time.Now().Add(60 * time.Second)
 	var faults []error
+	last := ""
 	for first := true; first || time.Now().Before(deadline); first = false {
 		faults = nil
 		res.lostSamples, res.lostRecords, res.lostEvents = 0, 0, 0
@@ -164,11 +164,16 @@ func (l *load) verify(e expect) {
 			res.lostEvents += lostEvents
 			faults = append(faults, err)
 		}
-		if errors.Join(faults...) == nil && !e.unequal {
+		if errors.Join(faults...) == nil {
 			faults = append(faults, c.equal())
 		}
-		if errors.Join(faults...) == nil {
+		err := errors.Join(faults...)
+		if err == nil {
 			break
+		}
+		if text := clip([]byte(err.Error())); text != last {
+			c.note("not yet: %s", text)
+			last = text
 		}
 		c.hold(500 * time.Millisecond)
 	}
@@ -239,7 +244,7 @@ func (c *cluster) since(t time.Time) string {
 
 // equal asks the servers to compare their stores.
 func (c *cluster) equal() error {
-	if !strings.Contains(c.flags, "--join") || len(c.members()) < 2 {
+	if options.nodigest || !strings.Contains(c.flags, "--join") || len(c.members()) < 2 {
 		return nil
 	}
 	for _, n := range c.members() {

@@ -24,6 +24,7 @@ var options struct {
 	writes   int
 	duration time.Duration
 	keep     bool
+	nodigest bool
 }
 
 func TestMain(m *testing.M) {
@@ -32,6 +33,7 @@ func TestMain(m *testing.M) {
 	flag.IntVar(&options.writes, "fault.writes", 50, "configuration writes per second")
 	flag.DurationVar(&options.duration, "fault.duration", 10*time.Minute, "how long TestRandomFaults runs")
 	flag.BoolVar(&options.keep, "fault.keep", false, "keep disks and logs of rows that passed")
+	flag.BoolVar(&options.nodigest, "fault.nodigest", false, "do not ask the servers to compare their stores")
 	flag.Parse()
 	if options.seed == 0 {
 		options.seed = time.Now().UnixNano() % 1_000_000

@@ -52,7 +52,7 @@ func (c *cluster) complete(limit time.Duration) {
 				return err
 			}
 			for _, v := range list {
-				if v.Behind || v.Copy.Copying {
+				if v.Behind || v.Copy.Copying || !v.Copy.Complete {
 					return fmt.Errorf("%s sees %+v", n.name, v)
 				}
 			}

@@ -14,7 +14,7 @@ import (
 type nodeView struct {
 	ID, Name, Region, State, Control string
 	Revoked, Behind                  bool
-	Copy                             struct{ Copying bool }
+	Copy                             struct{ Copying, Complete bool }
 	Relay                            []struct {
 		To      string
 		Bytes   int64
