@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"regexp"
@@ -157,7 +158,10 @@ func compatible(a, b string) bool {
 // there is not given away; one that is not is replaced: it loses its name and
 // may not come back beside its successor.
 func (a *Authority) freeName(ctx context.Context, req joinRequest) error {
-	for range casTries {
+	for try := range casTries {
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
 		other, err := a.deps.Nodes.ByName(ctx, req.Name)
 		if errors.Is(err, model.ErrNotFound) {
 			return nil
@@ -185,6 +189,21 @@ func (a *Authority) freeName(ctx context.Context, req joinRequest) error {
 	return fmt.Errorf("free the name %s: %w: it changes all the time", req.Name, model.ErrUnavailable)
 }
 
+// pause lets the record that somebody else wrote arrive before it is read again.
+func pause(ctx context.Context, try int) error {
+	if try == 0 {
+		return nil
+	}
+	t := time.NewTimer(10*time.Millisecond + rand.N(time.Duration(try)*10*time.Millisecond))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", model.ErrUnavailable, ctx.Err())
+	case <-t.C:
+		return nil
+	}
+}
+
 func quoteArg(s string) string {
 	for _, r := range s {
 		if r == ' ' || r == '(' || r == ')' {
@@ -196,7 +215,10 @@ func quoteArg(s string) string {
 
 // useToken counts one use, unless this node has been counted already.
 func (a *Authority) useToken(ctx context.Context, req joinRequest) error {
-	for range casTries {
+	for try := range casTries {
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
 		tok, rev, err := a.deps.Tokens.Get(ctx, req.TokenID)
 		if err != nil {
 			return fmt.Errorf("use the token: %w", err)
@@ -225,7 +247,10 @@ func (a *Authority) record(ctx context.Context, req joinRequest, hash string) (m
 		ID: req.ID, Name: req.Name, Role: req.Role, Region: req.Region, Labels: req.Labels, Addresses: req.Addresses,
 		KeyHash: hash, TokenID: req.TokenID, Version: req.Version, Joined: a.deps.Now().UTC().Truncate(time.Second),
 	}
-	for range casTries {
+	for try := range casTries {
+		if err := pause(ctx, try); err != nil {
+			return n, err
+		}
 		old, err := a.deps.Nodes.Get(ctx, req.ID)
 		switch {
 		case errors.Is(err, model.ErrNotFound):
