@@ -44,15 +44,16 @@ func (c *Control) runClient(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(remoteInterval)
 	defer tick.Stop()
-	began := time.Now()
-	for round := 0; ; round++ {
+	began, learned := time.Now(), time.Time{}
+	for {
 		if eng := c.eng.Load(); eng == nil || r.ask(ctx, eng, false) != nil {
 			r.move(ctx)
 		}
 		eng := c.eng.Load()
 		switch {
-		case eng != nil && round%4 == 0:
+		case eng != nil && time.Since(learned) > 4*remoteInterval:
 			r.learn(ctx, eng)
+			learned = time.Now()
 		case eng == nil && time.Since(began) > c.cfg.StartTimeout && !c.late.Swap(true):
 			c.log.Error("configuration store not reached", "after", c.cfg.StartTimeout)
 		}
