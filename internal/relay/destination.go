@@ -165,6 +165,13 @@ func (r *Relay) show(g *group) {
 	r.releaseLocked(g.shown)
 }
 
+// hide forgets a group that nobody is sent any more.
+func (r *Relay) hide(g *group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = slices.DeleteFunc(r.waiting, func(o *group) bool { return o == g })
+}
+
 // releaseLocked lets go callers whose entries are safe.
 func (r *Relay) releaseLocked(now time.Time) {
 	if len(r.waiting) == 0 {

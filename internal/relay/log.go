@@ -26,6 +26,7 @@ type journal struct {
 	m     *metrics
 	logID string
 	show  func(g *group) // what is in the log now may be sent
+	hide  func(g *group) // it was shown, and is lost
 
 	kick chan struct{}
 
@@ -307,6 +308,7 @@ func (j *journal) fail(g *group, err error) {
 	j.frames, j.group, j.fresh, j.full, j.refuse = nil, nil, true, false, err
 	j.dict.reset()
 	j.mu.Unlock()
+	j.hide(g)
 	for _, g := range []*group{g, next} {
 		if g != nil {
 			g.err = err

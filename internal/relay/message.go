@@ -17,6 +17,7 @@ const (
 	msgRecords = 'R' // to the receiver: a position, and records of the log as they are in it
 	msgLag     = 'L' // to the receiver: JSON lag
 	msgAck     = 'A' // to the sender: a position, everything before it is stored; a count of what was refused for good
+	msgClose   = 'C' // to the sender: this stream is to end; begin another
 	msgRefused = 'E' // to the sender: JSON refusal: nothing is stored at the moment
 )
 

@@ -127,38 +127,47 @@ func (r *Relay) receive(from model.Peer, s wire.Stream) error {
 	}
 	messages := make(chan []byte, queuedMessages)
 	free := make(chan []byte, queuedMessages+8)
-	// The reader ends when this function has returned, and the stream with it.
-	go func() {
-		defer close(messages)
-		for {
-			b, err := s.Recv()
-			if err != nil {
-				return
-			}
-			src.hear()
-			if len(b) > 0 && b[0] == msgLag { // not to wait behind records
-				src.setLag(b[1:])
-				continue
-			}
-			var own []byte
-			select {
-			case own = <-free:
-			default:
-			}
-			select {
-			case messages <- append(own[:0], b...):
-			case <-ctx.Done():
-				return
-			}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := &taker{r: r, src: src, stream: s}
+		if err = t.run(ctx, messages, free); err != nil {
+			src.pos = 0
+			cancel(err)
 		}
-	}()
-	t := &taker{r: r, src: src, stream: s}
-	err = t.run(ctx, messages, free)
-	if err != nil {
-		src.pos = 0
-		cancel(err)
-	}
+		// Whoever sends ends the stream: to wait for that keeps the reader
+		// below the only one that reads.
+		if ctx.Err() != nil && s.Send([]byte{msgClose}) == nil {
+			r.log.Debug("stream of a source is to end", "node", src.id, "err", context.Cause(ctx))
+		}
+	})
+	src.read(ctx, s, messages, free)
+	close(messages)
+	wg.Wait()
 	return err
+}
+
+// read queues what comes until the stream ends.
+func (s *source) read(ctx context.Context, stream wire.Stream, messages chan<- []byte, free <-chan []byte) {
+	for {
+		b, err := stream.Recv()
+		if err != nil {
+			return
+		}
+		s.hear()
+		if len(b) > 0 && b[0] == msgLag { // not to wait behind records
+			s.setLag(b[1:])
+			continue
+		}
+		var own []byte
+		select {
+		case own = <-free:
+		default:
+		}
+		select {
+		case messages <- append(own[:0], b...):
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (r *Relay) welcome(src *source, s wire.Stream) error {

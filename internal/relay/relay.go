@@ -194,7 +194,7 @@ func (r *Relay) openLog() error {
 	if err != nil {
 		return err
 	}
-	j := &journal{cfg: r.cfg, deps: r.deps, log: r.log, m: r.m, logID: st.LogID, show: r.show, enc: enc,
+	j := &journal{cfg: r.cfg, deps: r.deps, log: r.log, m: r.m, logID: st.LogID, show: r.show, hide: r.hide, enc: enc,
 		kick: make(chan struct{}, 1), fresh: true,
 		dict: dictionary{pages: map[uint64]*page{}, labels: map[string]uint32{}}}
 	r.journal = j

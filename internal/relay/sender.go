@@ -209,6 +209,8 @@ func (p *pusher) send(ctx context.Context, from, skip position) error {
 	}
 }
 
+var errClosed = errors.New("the other side begins anew")
+
 // errTell ends a stream so that the next one tells what was dropped.
 var errTell = errors.New("entries were dropped meanwhile")
 
@@ -264,6 +266,8 @@ func (p *pusher) acks() error {
 			return errMessage
 		}
 		switch b[0] {
+		case msgClose:
+			return errClosed
 		case msgAck:
 			pos, rest, err := cutPosition(b[1:])
 			if err != nil {
