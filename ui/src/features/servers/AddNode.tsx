@@ -147,7 +147,7 @@ function Command({ made, command, onClose }: { made: Token; command: string; onC
   const now = useNow();
   return (
     <>
-      <p>{t("servers.add.run")}</p>
+      <p>{t(made.role === "agent" ? "servers.add.run.agent" : "servers.add.run")}</p>
       <pre className="secret wrap" data-testid="join">
         {command}
       </pre>
