@@ -90,7 +90,7 @@ type Deps struct {
 	// for one server, never a nil pointer in it.
 	Peer notify.Peer
 	// Position is this server's index in the sorted list of live ones; the
-	// first notifies, the others wait Position × PeerTimeout.
+	// first notifies, the others wait Position × PeerTimeout and a tenth of it.
 	Position    func() int
 	PeerTimeout time.Duration // default 5 s
 	// Broadcast sends what changed in a part ("nflog" or "silences") to the

@@ -35,7 +35,9 @@ type trio struct {
 	before func(from string) // when a request is about to begin
 	after  func(from string) // when it has been taken in, before it is answered
 	inbox  chan net.Conn
-	wg     sync.WaitGroup
+	// interval is the group_interval of the route.
+	interval string
+	wg       sync.WaitGroup
 }
 
 type delivery struct {
@@ -85,11 +87,13 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *pipeListener) Addr() net.Addr { return fromAddr("sink") }
 
-func three(t *testing.T, script func(*trio)) {
+func three(t *testing.T, script func(*trio)) { threeEvery(t, "5s", script) }
+
+func threeEvery(t *testing.T, interval string, script func(*trio)) {
 	t.Helper()
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	synctest.Test(t, func(t *testing.T) {
-		c := &trio{t: t, names: []string{"n1", "n2", "n3"}, nodes: map[string]*server{}, cuts: map[[2]string]bool{}, inbox: make(chan net.Conn)}
+		c := &trio{t: t, names: []string{"n1", "n2", "n3"}, nodes: map[string]*server{}, cuts: map[[2]string]bool{}, inbox: make(chan net.Conn), interval: interval}
 		l := &pipeListener{conns: c.inbox, closed: make(chan struct{})}
 		sink := &http.Server{Handler: http.HandlerFunc(c.sink)}
 		c.wg.Go(func() { _ = sink.Serve(l) })
@@ -173,9 +177,9 @@ func (c *trio) start(name string) {
 	send, err := notify.New(notify.Config{}, notify.Deps{Dialer: s.dial})
 	require.NoError(c.t, err)
 	route := routeTo("hook")
-	route.GroupInterval = "5s"
+	route.GroupInterval = c.interval
 	settled := make(chan struct{})
-	s.a, err = alert.New(alert.Config{Dir: s.dir}, alert.Deps{
+	s.a, err = alert.New(alert.Config{Dir: s.dir, SnapshotInterval: 20 * time.Minute}, alert.Deps{
 		Receivers: send, Position: s.position, Broadcast: s.broadcast, Settled: settled,
 	})
 	require.NoError(c.t, err)
@@ -382,7 +386,7 @@ func TestTheSenderDiesAroundTheRequest(t *testing.T) {
 }
 
 func TestASplitIsToldOnceASideAndNotAgain(t *testing.T) {
-	three(t, func(c *trio) {
+	threeEvery(t, "1m", func(c *trio) {
 		c.put(firing("old", time.Now()))
 		time.Sleep(time.Minute)
 		require.Len(t, c.deliveries(), 1)
@@ -529,7 +533,7 @@ func TestALogFromTheFutureRepeatsNothing(t *testing.T) {
 		for _, d := range c.deliveries() {
 			status[d.group[strings.Index(d.group, "check="):]+d.status]++
 		}
-		require.Equal(t, 1, status[`check="shop"}resolved`], status)
+		require.Equal(t, 1, status[`check="shop"}resolved`], c.deliveries())
 		// It fires again and ends again, both within those ten minutes.
 		c.put(firing("shop", time.Now()))
 		time.Sleep(30 * time.Second)

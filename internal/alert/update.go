@@ -119,8 +119,16 @@ func (a *Alerting) start(p *plan) {
 	a.dispatcher.Store(d)
 }
 
+// wait is how long this server lets those before it notify first. A little is
+// added: a change may reach the groups of one server just before their turn and
+// those of another just after, who then looks at it an interval later. With
+// waits as long as the interval both would notify at the same instant.
 func (a *Alerting) wait() time.Duration {
-	return time.Duration(a.deps.Position()) * a.deps.PeerTimeout
+	p := time.Duration(max(a.deps.Position(), 0))
+	if p == 0 {
+		return 0
+	}
+	return p*a.deps.PeerTimeout + a.deps.PeerTimeout/10
 }
 
 // timeout is how long a group may try: one full attempt at least.

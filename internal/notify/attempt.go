@@ -131,10 +131,13 @@ func status(alerts []*amalert.Alert) string {
 func notificationID(ctx context.Context, receiver, typ string, idx int, alerts []*amalert.Alert) string {
 	key, _ := amnotify.GroupKey(ctx)
 	lines := make([]string, 0, len(alerts))
+	var first time.Time
 	for _, a := range alerts {
 		state := "firing"
 		if a.Resolved() {
 			state = "resolved"
+		} else if first.IsZero() || a.StartsAt.Before(first) {
+			first = a.StartsAt
 		}
 		lines = append(lines, a.Fingerprint().String()+" "+state+" "+strconv.FormatInt(a.StartsAt.UnixMilli(), 10))
 	}
@@ -142,7 +145,9 @@ func notificationID(ctx context.Context, receiver, typ string, idx int, alerts [
 	if r, _ := amnotify.NotificationReason(ctx); r == amnotify.ReasonRepeatIntervalElapsed {
 		now, _ := amnotify.Now(ctx)
 		if every, _ := amnotify.RepeatInterval(ctx); every > 0 {
-			lines = append(lines, "repeat "+strconv.FormatInt(now.UnixNano()/int64(every), 10))
+			// Counted from the alert's beginning, which all servers agree on: they
+			// try a repetition seconds after it is due, and never across the next.
+			lines = append(lines, "repeat "+strconv.FormatInt(int64(now.Sub(first)/every), 10))
 		}
 	}
 	sum := sha256.Sum256([]byte(strings.Join(append([]string{receiver, typ, strconv.Itoa(idx), key}, lines...), "\n")))
