@@ -315,11 +315,10 @@ func (d *decoder) entry(lb *labels.ScratchBuilder) (e entry) {
 	n := d.count(rawEntry, 10)
 	var t int64
 	for i := 0; i < n && d.err == nil; i++ {
-		delta := d.varint()
-		if i > 0 && delta <= 0 {
+		before := t
+		if t += d.varint(); i > 0 && t <= before {
 			d.fail()
 		}
-		t += delta
 		s := sample{t: t}
 		switch d.byte() {
 		case rawFloat:
