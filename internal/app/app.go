@@ -79,7 +79,8 @@ type App struct {
 
 	pki         *pki.PKI
 	authority   *pki.Authority
-	welcome     welcome // what this server was told when it joined
+	rollover    *pki.Rollover // nil when the configuration store is damaged
+	welcome     welcome       // what this server was told when it joined
 	cluster     *cluster.Cluster
 	membersWake chan struct{}
 	placement   *placement
@@ -151,7 +152,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	info.Set(1)
 	a.registry.MustRegister(info)
 	identity := func() error { return a.openIdentity(ctx) }
-	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openSelf, a.openAPI, a.openAuthority, a.handle}
+	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openSelf, a.openAPI, a.openAuthority, a.openRollover, a.handle}
 	if cfg.Witness {
 		steps = []func() error{a.openListener, identity, a.openWitness}
 	}
@@ -225,7 +226,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.replica, a.query, a.events},
 		{a.alerting},
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions},
-		{a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
+		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve), run.Func(a.drainAtEnd)},
 	}
@@ -243,6 +244,14 @@ func runner(c *control.Control) run.Runner {
 		return nil
 	}
 	return c
+}
+
+// rollover keeps a nil *pki.Rollover from becoming a non-nil interface.
+func rollover(r *pki.Rollover) run.Runner {
+	if r == nil {
+		return nil
+	}
+	return r
 }
 
 func (a *App) openListener() (err error) {
@@ -269,7 +278,7 @@ func (a *App) openCatalog() error {
 		a.log.Error("configuration store damaged, it stays closed", "dir", dir, "err", err)
 		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); restore it from a backup; without one, save the records seen last with `panoptes export`, move the directory away, start again and apply them", model.ErrUnavailable, dir, err)}
 	} else {
-		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName})
+		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName, Verify: a.verifyPeer})
 		if err != nil {
 			return fmt.Errorf("open the configuration store: %w", err)
 		}
@@ -380,7 +389,7 @@ func (a *App) openWatch() (err error) {
 }
 
 func (a *App) openAlerting() (err error) {
-	a.notify, err = notify.New(notify.Config{ExternalURL: a.externalURL()}, notify.Deps{Dialer: a.dial, Record: a.events.record, Logger: a.logger("notify"), Registerer: a.registry})
+	a.notify, err = notify.New(notify.Config{ExternalURL: a.externalURL()}, notify.Deps{Dialer: a.dial, Record: a.delivery, Logger: a.logger("notify"), Registerer: a.registry})
 	if err != nil {
 		return fmt.Errorf("make the notifier: %w", err)
 	}

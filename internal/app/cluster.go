@@ -81,7 +81,6 @@ func (a *App) takeNodes() {
 		switch {
 		case n.Revoked:
 			revoked = append(revoked, n.ID)
-			a.wireServer.Disconnect(n.ID)
 			continue
 		case n.ID == a.pki.NodeID():
 			own = n
@@ -102,6 +101,9 @@ func (a *App) takeNodes() {
 		}
 	}
 	a.pki.SetRevoked(revoked)
+	for _, id := range revoked {
+		a.wireServer.Disconnect(id)
+	}
 	a.wireAddrs.Store(&addrs)
 	select {
 	case <-a.catalog.Ready():

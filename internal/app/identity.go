@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,7 @@ func (a *App) openIdentity(ctx context.Context) error {
 		return fmt.Errorf("listen for other servers on %s: %w (choose another port with --port-offset or cluster_listen)", addr, err)
 	}
 	cfg := pki.Config{Dir: a.cfg.Path("pki"), Name: a.cfg.Node, Region: a.cfg.Region, Role: a.role(), Hosts: a.hosts()}
-	deps := pki.Deps{Logger: a.logger("pki"), Registerer: a.registry}
+	deps := pki.Deps{Servers: a.liveAddresses, Logger: a.logger("pki"), Registerer: a.registry}
 	a.pki, err = pki.Open(cfg, deps)
 	switch {
 	case err == nil && a.cfg.Join != "" && !a.joined():
@@ -74,6 +75,20 @@ func (a *App) openIdentity(ctx context.Context) error {
 	}
 	a.wireClient = wire.NewClient(wire.ClientConfig{TLS: a.pki.ClientTLS}, wire.ClientDeps{Logger: a.logger("wire"), Registerer: a.registry})
 	return nil
+}
+
+// liveAddresses are where other servers answer, for a witness whose certificate
+// is to be renewed.
+func (a *App) liveAddresses() (out []string) {
+	if a.cluster == nil {
+		return nil
+	}
+	for _, m := range a.cluster.Members() {
+		if !m.Self && m.Role == model.RoleServer && m.Addresses.Cluster != "" {
+			out = append(out, m.Addresses.Cluster)
+		}
+	}
+	return out
 }
 
 // hosts are the names and addresses in this server's certificate.
@@ -284,4 +299,11 @@ func portOf(addr string) int {
 		return 0
 	}
 	return n
+}
+
+// verifyPeer refuses servers that were revoked at the client port of the
+// configuration store.
+func (a *App) verifyPeer(s tls.ConnectionState) error {
+	_, err := a.pki.Identify(s)
+	return err
 }

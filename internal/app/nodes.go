@@ -370,15 +370,3 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		}
 	}
 }
-
-func (c clusterForAPI) CA(ctx context.Context) (api.CAInfo, error) {
-	return api.CAInfo{}, model.ErrUnavailable
-}
-
-func (c clusterForAPI) RotateCA(ctx context.Context, actor string) (api.CAInfo, error) {
-	return api.CAInfo{}, model.ErrUnavailable
-}
-
-func (c clusterForAPI) FinishCA(ctx context.Context, actor string) (api.CAInfo, error) {
-	return api.CAInfo{}, model.ErrUnavailable
-}

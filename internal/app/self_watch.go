@@ -144,3 +144,16 @@ func (a *App) selfParts() (out []api.HealthPart) {
 	}
 	return out
 }
+
+// delivery keeps the event of an attempt to notify, and counts it.
+func (a *App) delivery(e model.Event) {
+	a.events.record(e)
+	if a.self == nil {
+		return
+	}
+	var err error
+	if e.Code != "delivery.ok" {
+		err = errors.New(e.Message)
+	}
+	a.self.Delivered(e.Name, err)
+}

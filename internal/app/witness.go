@@ -18,11 +18,14 @@ func (a *App) openWitness() (err error) {
 	if err := a.verifyControl(); err != nil {
 		return fmt.Errorf("the configuration store of this witness is damaged: %w; remove it from the cluster and let it join again with an empty directory", err)
 	}
-	a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName})
+	a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName, Verify: a.verifyPeer})
 	if err != nil {
 		return fmt.Errorf("open the configuration store: %w", err)
 	}
-	return a.openCluster()
+	if err := a.openCluster(); err != nil {
+		return err
+	}
+	return a.openRollover()
 }
 
 func (a *App) runWitness(ctx context.Context) error {
@@ -31,6 +34,7 @@ func (a *App) runWitness(ctx context.Context) error {
 		{a.pki, a.wireClient, a.wireServer},
 		{a.control},
 		{a.cluster},
+		{a.rollover},
 		{run.Func(a.serveWitness)},
 	})
 }
