@@ -391,18 +391,3 @@ func (splitHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (splitHandler) Handle(context.Context, slog.Record) error { return nil }
 func (h splitHandler) WithAttrs(a []slog.Attr) slog.Handler    { return h.stuck.WithAttrs(a) }
 func (h splitHandler) WithGroup(string) slog.Handler           { return h }
-
-func BenchmarkPut(b *testing.B) {
-	c, err := control.New(config(b.TempDir()), control.Deps{})
-	require.NoError(b, err)
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	<-c.Ready()
-	for b.Loop() {
-		_, err := c.Put(ctx, "k", []byte("v"), model.KVAny)
-		require.NoError(b, err)
-	}
-	cancel()
-	require.NoError(b, <-done)
-}

@@ -79,6 +79,21 @@ func TestEveryWriteOnceWhileLeadersChange(t *testing.T) {
 	t.Logf("%d writes over 15 changes of the leader, each once; the slowest took %s", len(acked), slowest.Round(time.Millisecond))
 }
 
+func BenchmarkPut(b *testing.B) {
+	c, err := control.New(config(b.TempDir()), control.Deps{})
+	require.NoError(b, err)
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	<-c.Ready()
+	for b.Loop() {
+		_, err := c.Put(ctx, "k", []byte("v"), model.KVAny)
+		require.NoError(b, err)
+	}
+	cancel()
+	require.NoError(b, <-done)
+}
+
 func BenchmarkPutThree(b *testing.B) {
 	cfgs := make([]control.Config, 3)
 	var initial []control.Member
