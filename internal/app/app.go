@@ -317,7 +317,7 @@ func (a *App) openStorage() (err error) {
 		return fmt.Errorf("open the relay: %w", err)
 	}
 	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
-		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
+		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
 		Logger: a.logger("replica"), Registerer: a.registry,
 	})
 	if err != nil {

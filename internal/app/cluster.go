@@ -378,3 +378,18 @@ func (a *App) fed() bool {
 	}
 	return true
 }
+
+// alone reports whether no other server is on record.
+func (a *App) alone() bool {
+	select {
+	case <-a.catalog.Ready():
+	default:
+		return false
+	}
+	for _, n := range a.nodes() {
+		if n.Role == model.RoleServer && !n.Revoked && n.ID != a.pki.NodeID() {
+			return false
+		}
+	}
+	return true
+}

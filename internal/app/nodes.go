@@ -318,6 +318,7 @@ func (c clusterForAPI) auditNode(ctx context.Context, actor string, n model.Node
 
 func (c clusterForAPI) Check(ctx context.Context) (api.CheckReport, error) {
 	r, err := c.replica.CheckNow(ctx)
+	c.log.Info("stores compared", "report", fmt.Sprintf("%+v", r), "err", err)
 	return api.CheckReport{Windows: r.Windows + r.Days, Mismatches: r.Mismatch, Repaired: r.Repaired + r.Events, Seconds: r.Seconds}, err
 }
 
