@@ -74,7 +74,15 @@ for (const width of [1440, 390]) {
               href.slice(new URL(env.base).pathname.replace(/\/$/, "").length),
               `${href}/edit`,
             ];
+          await page.goto(`${env.base}/servers`);
+          const server = await page.locator(".node-card a").first().getAttribute("href");
+          paths = [...paths, server.slice(new URL(env.base).pathname.replace(/\/$/, "").length)];
           for (const p of paths) await look(page, p, faults);
+          await page.goto(`${env.base}/servers`);
+          await page.locator(".page-actions button").click();
+          await page.waitForSelector("[data-field=region]");
+          const found = await axe(page);
+          must(found.length === 0, `dialog of a new server: ${found.join("\n")}`);
           await context.close();
         },
       ]);
