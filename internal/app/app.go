@@ -363,7 +363,7 @@ func (a *App) openWatch() (err error) {
 	a.fanout = newFanout(a.dialNode, a.logger("fanout"), a.registry)
 	a.results.tell = a.fanout.send
 	a.worker, err = probe.NewWorker(probe.WorkerConfig{Node: a.cfg.Node, Region: a.cfg.Region}, probe.WorkerDeps{
-		Kinds: all.Kinds(), Env: &probe.Env{Dialer: dialer, Now: time.Now, Heartbeats: a.push}, Sink: a.results, References: a.references,
+		Kinds: all.Kinds(), Env: &probe.Env{Dialer: dialer, Now: time.Now, Heartbeats: a.push}, Sink: a.results, References: a.references, LastRun: a.lastRun,
 		Logger: a.logger("probe"), Registerer: a.registry,
 	})
 	if err != nil {
@@ -373,7 +373,7 @@ func (a *App) openWatch() (err error) {
 	a.regions = newRegionAlerts(a.events, a.logger("regions"))
 	a.checks = newChecks(a)
 	a.prober = &prober{placement: a.placement, local: a.checks.runHere, dial: a.dialNode}
-	a.verdict, err = verdict.New(verdict.Config{Node: a.cfg.Node}, verdict.Deps{
+	a.verdict, err = verdict.New(verdict.Config{Node: a.cfg.Node, Region: a.cfg.Region}, verdict.Deps{
 		Prober: a.prober, Regions: a.regionNames, Record: a.bridge.transition, Owns: a.placement.owns, Share: a.fanout.send,
 		Workers: a.placement.regionWorkers, Isolated: a.cluster.Isolated, RegionChanged: a.regions.changed,
 		Logger: a.logger("verdict"), Registerer: a.registry,

@@ -393,3 +393,11 @@ func (a *App) alone() bool {
 	}
 	return true
 }
+
+// lastRun is when a check was run in this region last, by any worker.
+func (a *App) lastRun(checkID string) time.Time {
+	if a.verdict == nil {
+		return time.Time{}
+	}
+	return a.verdict.LastRun(checkID, a.cfg.Region)
+}

@@ -108,7 +108,7 @@ func (p *placement) position() int {
 }
 
 func constraint(c *model.Check) schedule.Constraint {
-	return schedule.Constraint{Regions: c.Regions, Role: "probe"}
+	return schedule.Constraint{Regions: c.Regions, Labels: c.Workers, Role: "probe"}
 }
 
 // mine selects the checks that this server's worker runs.
