@@ -20,7 +20,7 @@ ui: ## the pages (skipped when nothing has changed)
 run: ui build ## build all and start a server that watches a sample set-up
 	./$(BIN) server --sample
 
-demo: ui build ## the same in a scratch directory that is removed at the end
+demo: ui build ## three servers and moody targets in a scratch directory, to see them work and to break them
 	./$(BIN) demo
 
 test: ui build lint test-go test-ui test-e2e test-fault ## everything, installing what it needs
