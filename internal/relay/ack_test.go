@@ -21,6 +21,13 @@ type gate struct {
 	shut chan struct{} // nil: open
 	err  error         // of commits
 	held int           // commits that wait, or have waited
+	slow time.Duration // what a commit takes at least
+}
+
+func (g *gate) delay(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slow = d
 }
 
 func (g *gate) close() {
@@ -61,13 +68,16 @@ type gated struct {
 
 func (a *gated) Commit() error {
 	a.g.mu.Lock()
-	shut, err := a.g.shut, a.g.err
+	shut, err, slow := a.g.shut, a.g.err, a.g.slow
 	if shut != nil {
 		a.g.held++
 	}
 	a.g.mu.Unlock()
 	if shut != nil {
 		<-shut
+	}
+	if slow > 0 {
+		<-time.After(slow)
 	}
 	if err != nil {
 		return errors.Join(err, a.Appender.Rollback())

@@ -43,9 +43,10 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t)
 		defer w.end()
-		steps := rapid.IntRange(4, 14).Draw(rt, "steps")
+		steps := rapid.IntRange(5, 15).Draw(rt, "steps")
 		for i := range steps {
-			w.step(i, rapid.SampledFrom([]string{"write", "write", "write", "cut", "heal", "stop", "start", "crash", "relay", "alive", "gate", "full"}).Draw(rt, "fault"),
+			<-time.After(time.Duration(rapid.IntRange(0, 40).Draw(rt, "pause")) * time.Millisecond)
+			w.step(i, rapid.SampledFrom([]string{"write", "write", "write", "storm", "storm", "slow", "cut", "cut", "heal", "stop", "start", "crash", "relay", "alive", "gate", "full"}).Draw(rt, "fault"),
 				rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "node"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "other"))
 		}
 		w.heal()
@@ -94,9 +95,27 @@ func (w *world) alive() {
 func (w *world) step(i int, fault, id, other string) {
 	n := w.c.nodes[id]
 	runs := n.relay != nil
+	if !runs { // a fault of what does not run is none
+		fault = "start"
+	}
 	switch {
 	case fault == "write" && runs:
 		w.write(n, fmt.Sprintf("m%d", i%3))
+	case fault == "storm" && runs: // connections end while much is on the way
+		for _, g := range w.gates {
+			g.delay(20 * time.Millisecond)
+		}
+		w.write(n, fmt.Sprintf("m%d", i%3))
+		<-time.After(40 * time.Millisecond)
+		if o := w.c.nodes[other]; o.relay != nil {
+			w.stop(o, true)
+			w.start(o)
+			w.alive()
+		}
+		for _, to := range w.c.ids() {
+			w.c.link(id, to, false)
+			w.c.link(id, to, true)
+		}
 	case fault == "cut" && id != other:
 		w.c.link(id, other, false)
 	case fault == "heal":
@@ -116,6 +135,8 @@ func (w *world) step(i int, fault, id, other string) {
 		g := w.gates[id]
 		g.close()
 		time.AfterFunc(50*time.Millisecond, g.open)
+	case fault == "slow" && runs:
+		w.gates[id].delay(30 * time.Millisecond)
 	case fault == "full" && runs:
 		g := w.gates[id]
 		g.fail(model.ErrNoSpace)
@@ -129,6 +150,9 @@ func (w *world) stop(n *node, crashed bool) {
 	path := filepath.Join(n.dir, "relay", "state.json")
 	before, err := os.ReadFile(path)
 	require.NoError(w.t, err)
+	if crashed { // what it has received and not stored is gone
+		w.gates[n.id].fail(model.ErrUnavailable)
+	}
 	w.gates[n.id].open()
 	n.stop()
 	w.alive()
@@ -148,13 +172,14 @@ func (w *world) stop(n *node, crashed bool) {
 // write begins some writes that go on while the next faults happen.
 func (w *world) write(n *node, name string) {
 	r := n.relay
-	for range 5 {
+	for i := range 12 {
 		w.clock += 10
 		b, e := rough(name, 20, w.clock), event(name)
 		for i := range b {
 			b[i].Labels = series(name+n.id, i)
 		}
 		w.wg.Go(func() {
+			<-time.After(time.Duration(i) * 5 * time.Millisecond)
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
 			if r.Append(ctx, b) == nil {
@@ -177,6 +202,7 @@ func (w *world) heal() {
 		}
 		w.gates[n.id].open()
 		w.gates[n.id].fail(nil)
+		w.gates[n.id].delay(0)
 	}
 	w.alive()
 	w.wg.Wait()
