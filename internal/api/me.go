@@ -86,7 +86,7 @@ func (a *API) me(r *http.Request) (any, error) { return a.meOf(who(r)), nil }
 func (a *API) meOf(id *model.Identity) meAnswer {
 	m := meAnswer{User: infoOf(id), Server: serverInfo{a.cfg.ServerName, a.cfg.Version, a.cfg.Node}, Writable: true}
 	if err := a.deps.Catalog.Writable(); err != nil {
-		m.Writable, m.Reason = false, err.Error()
+		m.Writable, m.Reason = false, plainReason(err.Error())
 	}
 	return m
 }

@@ -272,10 +272,16 @@ func (a *API) infoNow(ctx context.Context, c Cluster) ClusterInfo {
 	ctx, cancel := context.WithTimeout(ctx, clusterWait)
 	defer cancel()
 	info := c.Cluster(ctx)
+	info.Reason = plainReason(info.Reason)
 	if info.Advice == nil {
 		info.Advice = []Advice{}
 	}
 	return info
+}
+
+// plainReason leaves out the kind of error, which the sentence around it tells.
+func plainReason(s string) string {
+	return strings.TrimPrefix(s, model.ErrUnavailable.Error()+": ")
 }
 
 // watchCluster tells the stream when configuration can no longer be changed,

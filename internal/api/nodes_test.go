@@ -266,6 +266,9 @@ func TestClusterAndCA(t *testing.T) {
 	var info api.ClusterInfo
 	b.want(200, &info, b.call("viewer", "GET", "/v1/cluster", nil))
 	require.True(t, info.Writable)
+	b.cluster.set(func() { b.cluster.info.Reason = model.ErrUnavailable.Error() + ": no leader" })
+	b.want(200, &info, b.call("viewer", "GET", "/v1/cluster", nil))
+	require.Equal(t, "no leader", info.Reason)
 	b.want(200, nil, b.call("admin", "POST", "/v1/cluster/ca/rotate", nil))
 	b.want(200, nil, b.call("admin", "POST", "/v1/cluster/ca/finish", nil))
 	require.Equal(t, []string{"user/admin rotate", "user/admin finish"}, b.cluster.did())
