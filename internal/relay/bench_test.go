@@ -112,7 +112,7 @@ func reportLog(b *testing.B, n *node) {
 }
 
 // BenchmarkReceive is the receiving side without the network: frames of a
-// session into a real store, one commit for 200,000 samples.
+// session into a real store, one commit for 50,000 samples.
 func BenchmarkReceive(b *testing.B) {
 	s := storetest.New(b, store.Config{})
 	enc, err := wire.NewEncoder()
@@ -133,7 +133,7 @@ func BenchmarkReceive(b *testing.B) {
 	used := cpuTime()
 	for b.Loop() {
 		got.Reset()
-		for range 20 {
+		for range 5 {
 			l.at += 15
 			for i := range f.Times {
 				f.Times[i], f.Values[i] = l.at, float64(l.at%1000+int64(i))

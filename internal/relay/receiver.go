@@ -213,7 +213,7 @@ type taker struct {
 }
 
 const (
-	groupSamples = 200_000 // about as many are stored with one sync
+	groupSamples = 50_000 // about as many are stored with one sync; more do not fit the caches
 	groupEvents  = 4_000
 )
 
