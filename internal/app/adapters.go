@@ -10,6 +10,7 @@ import (
 	"panoptes/internal/model"
 	"panoptes/internal/notify"
 	"panoptes/internal/probe"
+	"panoptes/internal/selfwatch"
 )
 
 // The adapters below translate between the types of two parts that must not
@@ -67,4 +68,17 @@ func ImportAlertmanager(data []byte) ([]model.Document, []string, error) {
 		out[i] = model.Document{Kind: d.Kind, Name: d.Name, Spec: json.RawMessage(d.Spec)}
 	}
 	return out, notes, err
+}
+
+// selfRules lists the built-in rules for the pages.
+func selfRules() []api.SelfRule {
+	texts := func(t selfwatch.Text) map[string]string { return map[string]string{"en": t.EN, "zh-CN": t.ZH} }
+	var out []api.SelfRule
+	for _, r := range selfwatch.Rules() {
+		out = append(out, api.SelfRule{
+			Name: r.Name, Threshold: r.Threshold, Unit: r.Unit, Min: r.Min, Max: r.Max, For: r.For, Severity: r.Severity, Level: r.Level,
+			Title: texts(r.Title), Runbook: texts(r.Runbook),
+		})
+	}
+	return out
 }

@@ -434,7 +434,7 @@ func (a *App) openAPI() (err error) {
 		ServerName: a.cfg.Node, Version: a.opts.Version, Node: a.cfg.Node, BasePath: a.cfg.BasePath, ExternalURL: a.cfg.ExternalURL, OpenMetrics: a.cfg.Access.PublicMetrics,
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
-		Health: a.health.report, Ready: a.ready, Reload: a.reload, Audit: a.audit,
+		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
 		Cluster: clusterForAPI{a}, Query: a.forward, Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,

@@ -71,12 +71,11 @@ func (c clusterForAPI) Nodes(ctx context.Context) []api.Node {
 	for _, m := range c.cluster.Members() {
 		n := byID[m.ID]
 		if n == nil { // its record has not come here yet
-			n = &api.Node{ID: m.ID, Name: m.Name, Role: m.Role, Region: m.Region, Control: "none"}
+			n = &api.Node{ID: m.ID, Name: m.Name, Role: m.Role, Region: m.Region, Draining: m.Draining, Control: "none"}
 			byID[m.ID] = n
 		}
 		n.State, n.Since, n.Started, n.Self = string(m.State), m.Since.UTC(), m.Started, m.Self
 		n.Load, n.Lag, n.Behind = m.Load, m.Lag.Seconds(), m.Behind
-		n.Draining = n.Draining || m.Draining
 		n.Skew = skew[m.ID].Seconds()
 		if m.Version != "" {
 			n.Version = m.Version
@@ -107,11 +106,12 @@ func (c clusterForAPI) controlRoles(byID map[string]*api.Node) {
 			n.Control = "client"
 		}
 	}
+	leader := c.control.Leader()
 	for _, m := range c.controlMembers() {
 		n := byID[m.NodeID]
 		switch {
 		case n == nil:
-		case m.Leader:
+		case m.NodeID == leader:
 			n.Control = "leader"
 		case m.Learner:
 			n.Control = "learner"
@@ -361,13 +361,16 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		list, err := a.control.Members(lctx)
 		cancel()
+		again := t.C
 		if err == nil {
 			a.members.Store(&list)
+		} else if a.members.Load() == nil {
+			again = time.After(membersEvery / 10)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-t.C:
+		case <-again:
 		}
 	}
 }
