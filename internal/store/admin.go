@@ -62,5 +62,5 @@ func (s *Store) StartTime() (t int64, err error) {
 // Compact writes what is complete in memory into blocks and merges blocks now,
 // rather than when the database would do it.
 func (s *Store) Compact(ctx context.Context) error {
-	return s.with(func(db *tsdb.DB) error { return db.Compact(ctx) })
+	return s.compact(func(db *tsdb.DB) error { return db.Compact(ctx) })
 }

@@ -232,7 +232,7 @@ func (a *appender) Commit() error {
 	if err != nil {
 		return errors.Join(err, a.app.Rollback())
 	}
-	if err := a.app.Commit(); err != nil {
+	if err := a.h.first.commit(a.app.Commit); err != nil {
 		return a.s.fail(a.h, err)
 	}
 	if !a.dirty {

@@ -102,7 +102,7 @@ func (l *loader) toDelete(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 // Reload makes imported blocks visible and retired ones vanish now rather than
 // within a minute. It waits for a merge of blocks that is under way.
 func (s *Store) Reload(ctx context.Context) error {
-	return s.with(func(db *tsdb.DB) error {
+	return s.compact(func(db *tsdb.DB) error {
 		s.loader.wanted.Store(2)
 		if err := db.Compact(ctx); err != nil {
 			return fmt.Errorf("load blocks: %w", err)

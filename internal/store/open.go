@@ -29,6 +29,8 @@ type handle struct {
 	wal   segments
 	wbl   segments
 	group group
+	first *firstChunk
+	cuts  bool                  // the database cuts by itself; used by Run alone
 	cause atomic.Pointer[error] // why nothing more may be written
 
 	leaving context.Context // ends when the handle is to be closed
@@ -74,6 +76,10 @@ func (s *Store) open() (h *handle, err error) {
 	guard := &guard{cfg: s.cfg}
 	var db *tsdb.DB
 	var reg *registry
+	first, err := newFirstChunk(s.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if err = errors.Join(s.removeTemp(), s.inspect()); err == nil {
 		db, reg, err = s.openTSDB(guard)
 	}
@@ -88,6 +94,7 @@ func (s *Store) open() (h *handle, err error) {
 	if err != nil {
 		return nil, err
 	}
+	db.DisableCompactions() // until allowCuts
 	guard.on.Store(true)
 	s.loader.db.Store(db)
 	s.mu.Lock()
@@ -95,7 +102,7 @@ func (s *Store) open() (h *handle, err error) {
 	if s.gen == 0 {
 		s.gen = 1
 	}
-	h = &handle{db: db, gen: s.gen, reg: reg}
+	h = &handle{db: db, gen: s.gen, reg: reg, first: first}
 	h.leaving, h.leave = context.WithCancel(context.Background())
 	s.mu.Unlock()
 	h.wal = segments{dir: filepath.Join(s.cfg.Dir, "wal"), fsync: s.deps.Sync}

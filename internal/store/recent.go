@@ -31,13 +31,18 @@ func (s *Store) Recent(ctx context.Context, mint, maxt int64) (blocks []model.Bl
 			s.log.Warn("temporary blocks not removed", "dir", dir, "err", err)
 		}
 	}
-	err = s.with(func(db *tsdb.DB) error {
+	err = s.compact(func(db *tsdb.DB) error {
 		if err := db.CompactOOOHead(ctx); err != nil {
 			return fmt.Errorf("write late samples into blocks: %w", err)
 		}
-		blocks, err = s.writeHead(ctx, db, dir, mint, maxt)
-		return err
+		return nil
 	})
+	if err == nil {
+		err = s.with(func(db *tsdb.DB) (err error) {
+			blocks, err = s.writeHead(ctx, db, dir, mint, maxt)
+			return err
+		})
+	}
 	if err != nil {
 		done()
 		return nil, nil, err

@@ -121,7 +121,11 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-s.kick:
 		}
 		s.checkSpace()
-		if s.healthyHandle() || !s.roomToOpen() || !retry.due(time.Now()) {
+		if s.healthyHandle() {
+			s.allowCuts()
+			continue
+		}
+		if !s.roomToOpen() || !retry.due(time.Now()) {
 			continue
 		}
 		if err := s.reopen(ctx); err != nil && ctx.Err() == nil {

@@ -1,0 +1,111 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// firstChunk keeps two things apart that the TSDB must not do at once until it
+// has written the first chunk of its memory to a file: write that chunk, and
+// cut off what is old. When the cut finds no file it begins to count files at 0
+// again, also when one has been made meanwhile; from then on chunks are said to
+// be in a file 0 that does not exist. Queries fail, and the next replay takes
+// the samples for stored.
+//
+// Until a file has been written since the opening the TSDB does not cut by
+// itself, and a cut on demand keeps commits waiting.
+type firstChunk struct {
+	dir     string
+	before  map[string]os.FileInfo // the files when the database was opened
+	written atomic.Bool
+	gate    sync.RWMutex // held by commits; a cut on demand holds it alone
+}
+
+// newFirstChunk is called before the database is opened.
+func newFirstChunk(dir string) (*firstChunk, error) {
+	f := &firstChunk{dir: filepath.Join(dir, "chunks_head")}
+	var err error
+	f.before, err = f.files()
+	return f, err
+}
+
+func (f *firstChunk) files() (map[string]os.FileInfo, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	out := make(map[string]os.FileInfo, len(entries))
+	for _, e := range entries {
+		// What vanishes now is not a new file.
+		if info, err := e.Info(); err == nil {
+			out[e.Name()] = info
+		}
+	}
+	return out, nil
+}
+
+// look reports whether a file has been written since the opening.
+func (f *firstChunk) look() bool {
+	if f.written.Load() {
+		return true
+	}
+	now, err := f.files()
+	if err != nil {
+		return false
+	}
+	for name, info := range now {
+		old, ok := f.before[name]
+		if !ok || !os.SameFile(old, info) || !old.ModTime().Equal(info.ModTime()) || old.Size() != info.Size() {
+			f.written.Store(true)
+			return true
+		}
+	}
+	return false
+}
+
+// commit calls fn, not during a cut.
+func (f *firstChunk) commit(fn func() error) error {
+	if f.written.Load() {
+		return fn()
+	}
+	f.gate.RLock()
+	defer f.gate.RUnlock()
+	return fn()
+}
+
+// cut calls fn, which cuts off what is old, not during a commit.
+func (f *firstChunk) cut(fn func() error) error {
+	if f.look() {
+		return fn()
+	}
+	f.gate.Lock()
+	defer f.gate.Unlock()
+	return fn()
+}
+
+// allowCuts lets the open database cut by itself as soon as that is safe.
+func (s *Store) allowCuts() {
+	h, err := s.acquireRead()
+	if err != nil {
+		return
+	}
+	defer s.release(h)
+	if !h.cuts && h.first.look() {
+		h.cuts = true
+		h.db.EnableCompactions()
+	}
+}
+
+// compact runs fn, one of the database's compactions, when it may run.
+func (s *Store) compact(fn func(*tsdb.DB) error) error {
+	h, err := s.acquireRead()
+	if err != nil {
+		return err
+	}
+	defer s.release(h)
+	return h.first.cut(func() error { return fn(h.db) })
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+)
+
+// Until the TSDB has written its first chunk file since it was opened, it must
+// not cut its memory while something is committed.
+func TestNoCutDuringTheFirstCommits(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := New(Config{Dir: dir, OutOfOrderWindow: 48 * time.Hour, CheckInterval: 10 * time.Millisecond}, Deps{})
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		require.NoError(t, <-done)
+	}()
+	<-s.Ready()
+	h, err := s.acquireRead()
+	require.NoError(t, err)
+	defer s.release(h)
+
+	now := time.Now()
+	write := func(at time.Time) error {
+		app := s.Appender(context.Background())
+		for i := range 3 {
+			if _, err := app.Append(0, labels.FromStrings("__name__", "x", "i", strconv.Itoa(i)), at.UnixMilli(), 1); err != nil {
+				return errors.Join(err, app.Rollback())
+			}
+		}
+		return app.Commit()
+	}
+	// The memory spans more than the TSDB keeps there.
+	require.NoError(t, write(now.Add(-5*time.Hour)))
+	require.NoError(t, write(now))
+	require.False(t, h.first.look())
+
+	inside, leave := make(chan struct{}), make(chan struct{})
+	cut := make(chan error, 1)
+	go func() {
+		cut <- h.first.cut(func() error { close(inside); <-leave; return nil })
+	}()
+	<-inside
+	committed := make(chan error, 1)
+	go func() { committed <- write(now.Add(time.Millisecond)) }()
+	select {
+	case err := <-committed:
+		t.Fatalf("committed during a cut: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	require.NoError(t, <-cut)
+	require.NoError(t, <-committed)
+
+	// Late samples fill a chunk, which goes to a file: now both may happen, and
+	// the TSDB cuts by itself.
+	for i := range 40 {
+		require.NoError(t, write(now.Add(-4*time.Hour+time.Duration(i)*time.Second)))
+	}
+	files, err := os.ReadDir(filepath.Join(dir, "chunks_head"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	require.Eventually(t, func() bool { return h.first.look() }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, write(now.Add(2*time.Millisecond)))
+	require.Eventually(t, func() bool {
+		blocks, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+		// Each commit asks the TSDB whether there is something to cut.
+		return err == nil && len(blocks) > 0 || write(time.Now()) != nil
+	}, 20*time.Second, 50*time.Millisecond)
+}
