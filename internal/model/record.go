@@ -33,8 +33,9 @@ const (
 	KindKey         = "key"
 	KindSetting     = "setting"
 	KindRegion      = "region"
-	KindNode        = "node"  // a server, witness or agent that joined
-	KindToken       = "token" // lets nodes join
+	KindNode        = "node"   // a server, witness or agent that joined
+	KindToken       = "token"  // lets nodes join
+	KindScrape      = "scrape" // a scrape_config of Prometheus and where it runs
 )
 
 var nameRE = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} ._@:/+\-()]{0,127}$`)
