@@ -36,6 +36,7 @@ const (
 	KindNode        = "node"   // a server, witness or agent that joined
 	KindToken       = "token"  // lets nodes join
 	KindScrape      = "scrape" // a scrape_config of Prometheus and where it runs
+	KindRules       = "rules"  // groups of recording and alerting rules
 )
 
 var nameRE = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} ._@:/+\-()]{0,127}$`)

@@ -1,0 +1,102 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	pm "github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	engine "github.com/prometheus/prometheus/rules"
+
+	"panoptes/internal/model"
+)
+
+// plan is what this server evaluates, by the engine's identifiers.
+type plan struct {
+	sources []string // sorted
+	groups  map[string][]rulefmt.RuleGroup
+	known   map[string]bool // engine.GroupKey of every group there is, whoever evaluates it
+	total   int             // groups there are
+	owned   int
+}
+
+func (p plan) equal(o plan) bool {
+	return slices.Equal(p.sources, o.sources) && maps.Equal(p.known, o.known) && reflect.DeepEqual(p.groups, o.groups)
+}
+
+// identifier names a source on this server. Groups are evaluated at instants
+// that follow from it: two servers that evaluate the same group, in a split,
+// must not write two values for one instant.
+func (r *Rules) identifier(s set) string { return s.source + "@" + r.cfg.Node }
+
+// source takes the node off an identifier.
+func source(identifier string) string {
+	if i := strings.LastIndexByte(identifier, '@'); i >= 0 {
+		return identifier[:i]
+	}
+	return identifier
+}
+
+// Key is what Owns is asked about a group.
+func Key(record, group string) string { return "rules/" + record + "/" + group }
+
+var errTooMany = fmt.Errorf("%w: there are more than %d rule groups; the ones beyond are not evaluated", model.ErrLimit, MaxGroups)
+
+// makePlan chooses the groups that this server evaluates.
+func (r *Rules) makePlan() plan {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	p := plan{groups: map[string][]rulefmt.RuleGroup{}, known: map[string]bool{}}
+	for _, sets := range []map[string]set{r.records, r.files} {
+		for _, name := range slices.Sorted(maps.Keys(sets)) {
+			s := sets[name]
+			id := r.identifier(s)
+			var mine []rulefmt.RuleGroup
+			for _, g := range s.groups {
+				if p.total++; p.total > MaxGroups {
+					continue
+				}
+				p.known[engine.GroupKey(id, string(g.Name))] = true
+				if !s.local && !r.deps.Owns(Key(s.source, string(g.Name))) {
+					continue
+				}
+				e, err := g.engine(s.labels)
+				if err != nil { // it was validated
+					r.log.Error("rule group left out", "source", s.source, "group", string(g.Name), "err", err)
+					continue
+				}
+				mine = append(mine, e)
+			}
+			if len(mine) > 0 {
+				p.sources = append(p.sources, id)
+				p.groups[id] = mine
+				p.owned += len(mine)
+			}
+		}
+	}
+	if p.total > MaxGroups {
+		r.log.Error("rule groups left out", "groups", p.total, "allowed", MaxGroups)
+	}
+	slices.Sort(p.sources)
+	return p
+}
+
+// loader hands the manager what was planned. The manager asks within Update.
+type loader struct{ plan plan }
+
+// Load implements the engine's GroupLoader.
+func (l *loader) Load(identifier string, _ bool, _ pm.ValidationScheme) (*rulefmt.RuleGroups, []error) {
+	groups, ok := l.plan.groups[identifier]
+	if !ok {
+		return nil, []error{errors.New("there is no such set of rules: " + identifier)}
+	}
+	return &rulefmt.RuleGroups{Groups: groups}, nil
+}
+
+// Parse implements the engine's GroupLoader.
+func (l *loader) Parse(query string) (parser.Expr, error) { return parser.ParseExpr(query) }
