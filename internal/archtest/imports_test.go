@@ -19,7 +19,7 @@ const module = "panoptes/"
 var (
 	roles = []string{
 		"api", "query", "ingest", "scrape", "rules", "probe", "verdict", "alert", "notify", "agent", "store", "history", "relay",
-		"schedule", "catalog", "control", "cluster", "pki", "replica", "selfwatch", "auth", "backup", "report", "forecast",
+		"schedule", "catalog", "control", "cluster", "pki", "replica", "selfwatch", "hosts", "pushgateway", "remote", "auth", "backup", "report", "forecast",
 	}
 	leaves = []string{"wire", "model", "run"}
 )
