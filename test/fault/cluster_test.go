@@ -72,7 +72,7 @@ func newCluster(t *testing.T, set setup) *cluster {
 	c.dir = scratch(t, c.row)
 	t.Logf("%s: seed %d, regions %v, directory %s", c.row, c.seed, set.regions, c.dir)
 	if c.set.disk == "" {
-		c.set.disk = "2G"
+		c.set.disk = "3G"
 	}
 	help, err := exec.Command(c.bin, "server", "--help").CombinedOutput()
 	require.NoError(t, err, "%s", help)
@@ -195,10 +195,7 @@ func (c *cluster) someone() *node {
 // start runs the server; it does not wait.
 func (n *node) start() {
 	n.c.t.Helper()
-	env := append(os.Environ(),
-		"PANOPTES_API_KEY="+harness.APIKey, "PANOPTES_ADMIN_PASSWORD="+harness.Password,
-		"PANOPTES_STORAGE_MIN_FREE=16MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB", "PANOPTES_INGEST_SERIES_PER_SOURCE=1000000")
-	p, err := start(n.host, n.log, n.c.bin, append(env, n.c.set.env...), n.args...)
+	p, err := start(n.host, n.log, n.c.bin, n.env(), n.args...)
 	require.NoError(n.c.t, err)
 	n.proc = p
 	go func() {
@@ -207,6 +204,13 @@ func (n *node) start() {
 			n.c.t.Errorf("%s ended by itself:\n%s", n.name, tail(n.log, 30))
 		}
 	}()
+}
+
+// env is the environment of the server's commands.
+func (n *node) env() []string {
+	return append(append(os.Environ(),
+		"PANOPTES_API_KEY="+harness.APIKey, "PANOPTES_ADMIN_PASSWORD="+harness.Password,
+		"PANOPTES_STORAGE_MIN_FREE=192MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB", "PANOPTES_INGEST_SERIES_PER_SOURCE=1000000"), n.c.set.env...)
 }
 
 // up reports whether the process runs (it may be paused or cut off).

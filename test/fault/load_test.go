@@ -133,6 +133,16 @@ type expect struct {
 	from      time.Time     // when the fault ended; recovery is counted from here
 }
 
+// quiesce ends the writers. What is under way is repeated until it is
+// acknowledged, for a minute.
+func (l *load) quiesce() {
+	l.stop()
+	release := time.AfterFunc(60*time.Second, l.giveUp)
+	l.samples.wg.Wait()
+	l.records.wg.Wait()
+	release.Stop()
+}
+
 // verify ends the load and asks every server for everything that was
 // acknowledged; all must agree within a minute.
 func (l *load) verify(e expect) {
@@ -141,11 +151,7 @@ func (l *load) verify(e expect) {
 	if e.from.IsZero() {
 		e.from = time.Now()
 	}
-	l.stop()
-	release := time.AfterFunc(60*time.Second, l.giveUp)
-	l.samples.wg.Wait()
-	l.records.wg.Wait()
-	release.Stop()
+	l.quiesce()
 	l.ended = time.Now()
 	c.note("load ended; asking every server")
 	res := result{row: c.row, seed: c.seed}

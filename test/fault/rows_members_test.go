@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
-	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,9 +138,6 @@ func TestKillWhileJoining(t *testing.T) {
 	l.verify(expect{from: from, sampleGap: sampleLimit + clientPatience, recordGap: recordLimit + clientPatience})
 }
 
-// recoverFlag is how the help names the way out of a lost majority.
-var recoverFlag = regexp.MustCompile(`--(recover[a-z-]*|force-new[a-z-]*)`)
-
 // Two of three servers are lost for good: the last one watches and warns at
 // once, and one command makes its configuration writable.
 func TestLostMajority(t *testing.T) {
@@ -148,6 +145,9 @@ func TestLostMajority(t *testing.T) {
 	l := c.startLoad()
 	last := c.pick()
 	l.more(20, 30*time.Second)
+	// What only the lost servers have is lost: let the last one hear of all.
+	l.quiesce()
+	c.hold(2 * time.Second)
 	lost := c.others(last)
 	for _, n := range lost {
 		n.kill()
@@ -160,28 +160,32 @@ func TestLostMajority(t *testing.T) {
 	c.wait(20*time.Second, "nobody was told", func() error { return c.heard("CheckDown", "firing", checkName(1), 1) })
 	c.note("the survivor watches and warns")
 
-	flag := recoverFlag.FindString(c.flags)
-	require.NotEmpty(t, flag, "no option of the server command recovers a lost majority:\n%s", c.flags)
 	last.stop()
-	normal := last.args
-	last.args = append(append([]string(nil), normal...), flag)
+	args := append([]string{"recover", "--yes"}, last.args[1:]...)
+	p, err := start(last.host, last.log, c.bin, last.env(), args...)
+	require.NoError(t, err)
+	p.wanted.Store(true)
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		p.end(t, syscall.SIGKILL)
+	}
+	require.True(t, p.cmd.ProcessState.Success(), "recover: %s", tail(last.log, 10))
 	c.restart(last)
 	from := time.Now()
 	c.wait(30*time.Second, "changes are not taken", func() error {
 		return last.call(http.MethodPost, "/v1/checks", map[string]any{"name": "recovered", "type": "tcp", "target": "192.0.2.1:1", "paused": true}, nil)
 	})
 	c.note("writable %s after the recovered server was ready", time.Since(from).Round(10*time.Millisecond))
-	last.args = normal
 	for _, n := range lost {
 		// Its record may be gone with the old cluster.
-		code, body, err := last.do(http.MethodDelete, "/v1/nodes/"+n.name, nil)
+		code, body, err := last.do(http.MethodDelete, "/v1/nodes/"+n.name+"?force=true", nil)
 		require.NoError(t, err)
 		require.Contains(t, []int{http.StatusNoContent, http.StatusNotFound}, code, "%s", body)
 	}
 	c.grow("n4", "eu")
 	c.grow("n5", "eu")
 	c.waitWhole(60 * time.Second)
-	l.more(20, 30*time.Second)
 	l.verify(expect{from: from, down: []string{checkName(1)}})
 }
 
