@@ -44,7 +44,7 @@ type JobState struct {
 }
 
 // Snapshot is what one server says of its targets. It travels between servers
-// as JSON; Merge makes one answer of all.
+// as JSON; Cluster makes one answer of all.
 type Snapshot struct {
 	Node     string     `json:"node"`
 	Region   string     `json:"region"`
@@ -52,6 +52,8 @@ type Snapshot struct {
 	Active   []Target   `json:"active"`
 	Dropped  []Target   `json:"dropped"`
 	Problems []Problem  `json:"problems,omitempty"` // jobs that this server cannot run
+	// Families is what targets say of their metrics, by job.
+	Families map[string][]Family `json:"families,omitempty"`
 }
 
 // Snapshot returns this server's targets, sorted by job and URL.
@@ -69,7 +71,11 @@ func (s *Scraper) Snapshot() Snapshot {
 	s.mu.RUnlock()
 	slices.SortFunc(out.Jobs, func(a, b JobState) int { return strings.Compare(a.Job, b.Job) })
 	lb := labels.NewBuilder(labels.EmptyLabels())
+	out.Families = map[string][]Family{}
 	for name, list := range s.manager.TargetsActive() {
+		if f := families(list); len(f) > 0 {
+			out.Families[name] = f
+		}
 		for _, t := range list {
 			out.Active = append(out.Active, s.describe(name, t, lb))
 		}
