@@ -1,0 +1,252 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"panoptes/internal/agent/collect/metric"
+	"panoptes/internal/agent/collect/source"
+)
+
+// Filesystems measures the mounted file systems. One that does not answer (a
+// network file system whose server is gone) is reported as such and left
+// alone until it does.
+type Filesystems struct {
+	proc, root    source.Tree
+	mounts, types *regexp.Regexp
+	wait          time.Duration
+	statfs        func(path string, st *unix.Statfs_t) error
+	r             source.Reader
+	field         [64][]byte
+	raw           []byte
+	list          []mount
+
+	mu    sync.Mutex
+	stuck map[string]bool
+}
+
+type mount struct {
+	device, point, fstype string
+	major, minor          string
+	readonly              bool
+	path                  string // where it is seen from here
+}
+
+const (
+	maxMounts = 1000
+	maxStuck  = 32
+)
+
+// NewFilesystems makes the collector "filesystem". Mount points and types
+// that match the expressions are left out; nil leaves none out.
+func NewFilesystems(proc, root source.Tree, mounts, types *regexp.Regexp) *Filesystems {
+	return &Filesystems{proc: proc, root: root, mounts: mounts, types: types, wait: 500 * time.Millisecond,
+		statfs: unix.Statfs, stuck: map[string]bool{}}
+}
+
+// Name implements metric.Collector.
+func (c *Filesystems) Name() string { return "filesystem" }
+
+type answer struct {
+	st  unix.Statfs_t
+	err error
+}
+
+// Collect implements metric.Collector.
+func (c *Filesystems) Collect(ctx context.Context, out *metric.Batch) error {
+	if err := c.read(); err != nil {
+		return err
+	}
+	for i := 0; i < len(c.list); {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n, err := c.ask(ctx, out, c.list[i:])
+		if err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// ask measures file systems from one goroutine until one does not answer, and
+// returns how many are done with.
+func (c *Filesystems) ask(ctx context.Context, out *metric.Batch, list []mount) (int, error) {
+	todo, answers, quit := make(chan string), make(chan answer), make(chan struct{})
+	defer close(quit)
+	go c.serve(todo, answers, quit)
+	timer := time.NewTimer(c.wait)
+	defer timer.Stop()
+	for i, m := range list {
+		c.mu.Lock()
+		stuck, many := c.stuck[m.path], len(c.stuck) >= maxStuck
+		c.mu.Unlock()
+		if stuck || many {
+			c.report(out, m, nil, "mountpoint timeout")
+			continue
+		}
+		timer.Reset(c.wait)
+		todo <- m.path
+		select {
+		case a := <-answers:
+			if a.err != nil {
+				c.report(out, m, nil, a.err.Error())
+			} else {
+				c.report(out, m, &a.st, "")
+			}
+		case <-timer.C:
+			c.hung(m.path)
+			c.report(out, m, nil, "mountpoint timeout")
+			return i + 1, nil
+		case <-ctx.Done():
+			c.hung(m.path)
+			return i + 1, ctx.Err()
+		}
+	}
+	return len(list), nil
+}
+
+func (c *Filesystems) hung(path string) {
+	c.mu.Lock()
+	c.stuck[path] = true
+	c.mu.Unlock()
+}
+
+func (c *Filesystems) serve(todo <-chan string, answers chan<- answer, quit <-chan struct{}) {
+	for {
+		select {
+		case <-quit:
+			return
+		case path := <-todo:
+			var a answer
+			a.err = c.statfs(path, &a.st)
+			select {
+			case answers <- a:
+			case <-quit: // too late: nobody waits any more
+				c.mu.Lock()
+				delete(c.stuck, path)
+				c.mu.Unlock()
+				return
+			}
+		}
+	}
+}
+
+func (c *Filesystems) report(out *metric.Batch, m mount, st *unix.Statfs_t, fault string) {
+	kv := [...]string{"device", m.device, "fstype", m.fstype, "mountpoint", m.point, "device_error", fault}
+	out.Bool("node_filesystem_device_error", fault != "", kv[:]...)
+	readonly := m.readonly || (st != nil && st.Flags&unix.ST_RDONLY != 0)
+	out.Bool("node_filesystem_readonly", readonly, kv[:]...)
+	out.Add("node_filesystem_mount_info", 1, "device", m.device, "major", m.major, "minor", m.minor, "mountpoint", m.point)
+	if st == nil {
+		return
+	}
+	size := float64(st.Bsize)
+	out.Add("node_filesystem_size_bytes", float64(st.Blocks)*size, kv[:]...)
+	out.Add("node_filesystem_free_bytes", float64(st.Bfree)*size, kv[:]...)
+	out.Add("node_filesystem_avail_bytes", float64(st.Bavail)*size, kv[:]...)
+	out.Add("node_filesystem_purgeable_bytes", 0, kv[:]...)
+	out.Add("node_filesystem_files", float64(st.Files), kv[:]...)
+	out.Add("node_filesystem_files_free", float64(st.Ffree), kv[:]...)
+}
+
+// read takes over the list of mounts when it has changed.
+func (c *Filesystems) read() error {
+	b, err := c.r.Read(c.proc.Path("1/mountinfo"))
+	if err != nil {
+		// Without rights on process 1 our own view is what there is.
+		if b, err = c.r.Read(c.proc.Path("self/mountinfo")); err != nil {
+			return err
+		}
+	}
+	if c.raw != nil && bytes.Equal(b, c.raw) {
+		return nil
+	}
+	c.raw = append(c.raw[:0], b...)
+	c.list = c.list[:0]
+	seen := map[[2]string]bool{}
+	for len(b) > 0 && len(c.list) < maxMounts {
+		var line []byte
+		line, b = source.Line(b)
+		m, ok := c.parse(line)
+		if !ok || seen[[2]string{m.device, m.point}] {
+			continue
+		}
+		seen[[2]string{m.device, m.point}] = true
+		c.list = append(c.list, m)
+	}
+	if len(c.list) == 0 && len(c.raw) > 0 && !bytes.Contains(c.raw, []byte(" - ")) {
+		c.raw = nil
+		return fmt.Errorf("%s has no mounts", c.proc.Path("1/mountinfo"))
+	}
+	return nil
+}
+
+// parse reads a line such as
+// 27 1 254:0 / /data rw,noatime shared:1 - ext4 /dev/vda rw,discard
+func (c *Filesystems) parse(line []byte) (mount, bool) {
+	f := source.Fields(line, c.field[:0])
+	sep := -1
+	for i := 6; i < len(f); i++ {
+		if string(f[i]) == "-" {
+			sep = i
+			break
+		}
+	}
+	if sep < 0 || len(f) < sep+3 {
+		return mount{}, false
+	}
+	m := mount{fstype: string(f[sep+1]), device: unescape(f[sep+2]), path: unescape(f[4])}
+	m.major, m.minor, _ = strings.Cut(string(f[2]), ":")
+	m.readonly = hasOption(f[5], "ro") || (len(f) > sep+3 && hasOption(f[sep+3], "ro"))
+	m.point = m.path
+	if root := strings.TrimSuffix(c.root.Root, "/"); root != "" {
+		// Seen from a container, the host's mounts lie below the root, or the
+		// list is the host's own and the root goes in front.
+		if p, ok := strings.CutPrefix(m.path, root); ok && (p == "" || p[0] == '/') {
+			m.point = "/" + strings.TrimPrefix(p, "/")
+		} else {
+			m.path = root + m.path
+		}
+	}
+	if c.mounts != nil && c.mounts.MatchString(m.point) || c.types != nil && c.types.MatchString(m.fstype) {
+		return mount{}, false
+	}
+	return m, true
+}
+
+func hasOption(options []byte, want string) bool {
+	for o := range bytes.SplitSeq(options, []byte(",")) {
+		if string(o) == want {
+			return true
+		}
+	}
+	return false
+}
+
+// unescape undoes the kernel's octal escapes for space, tab, newline and backslash.
+func unescape(b []byte) string {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return string(b)
+	}
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '\\' && i+3 < len(b) && octal(b[i+1]) && octal(b[i+2]) && octal(b[i+3]) {
+			out = append(out, (b[i+1]-'0')<<6|(b[i+2]-'0')<<3|(b[i+3]-'0'))
+			i += 3
+			continue
+		}
+		out = append(out, b[i])
+	}
+	return string(out)
+}
+
+func octal(c byte) bool { return c >= '0' && c <= '7' }
