@@ -81,13 +81,18 @@ func find(v any, path []string, name string) (out []string) {
 	return out
 }
 
-// mentioned is the field that a message speaks of: the longest name at the top
-// of the configuration that occurs in it, written with _ or with spaces.
+// mentioned is the field that a message speaks of: of the names at the top of
+// the configuration the one that occurs first in it, written with _ or with
+// spaces.
 func mentioned(text string, obj map[string]any) string {
-	best := ""
+	best, first := "", len(text)
 	for k := range obj {
-		if len(k) > len(best) && (strings.Contains(text, k) || strings.Contains(k, "_") && strings.Contains(text, strings.ReplaceAll(k, "_", " "))) {
-			best = k
+		at := strings.Index(text, k)
+		if at < 0 && strings.Contains(k, "_") {
+			at = strings.Index(text, strings.ReplaceAll(k, "_", " "))
+		}
+		if at >= 0 && (at < first || at == first && len(k) > len(best)) {
+			best, first = k, at
 		}
 	}
 	return best

@@ -65,6 +65,7 @@ type Scraper struct {
 	reg     prometheus.Registerer
 	manager *engine.Manager
 	limit   *readLimit
+	fence   *fence
 
 	changed chan struct{} // of size one: Update was called
 	moved   chan struct{} // of size one: owners changed
@@ -113,7 +114,7 @@ func New(cfg Config, deps Deps) (*Scraper, error) {
 	s := &Scraper{
 		cfg: cfg, deps: deps, log: deps.Logger, reg: deps.Registerer, limit: &readLimit{},
 		changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-		jobs: map[string]*job{},
+		jobs: map[string]*job{}, fence: &fence{Appendable: deps.Appendable},
 	}
 	if s.reg == nil {
 		s.reg = prometheus.NewRegistry() // the engine does not do without
@@ -125,7 +126,7 @@ func New(cfg Config, deps Deps) (*Scraper, error) {
 		DiscoveryReloadInterval: pm.Duration(cfg.Reload),
 		HTTPClientOptions:       s.clientOptions(),
 		AppendMetadata:          true,
-	}, s.log, nil, deps.Appendable, s.reg)
+	}, s.log, nil, s.fence, s.reg)
 	if err != nil {
 		return nil, fmt.Errorf("make the scraper: %w", err)
 	}
@@ -276,13 +277,15 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	// that scrape a target at once must not do so in the same millisecond.
 	conf.GlobalConfig.ExternalLabels = labels.FromStrings("replica", s.cfg.Node)
 	find := map[string]discovery.Configs{}
-	body := int64(DefaultBodySize)
+	body, longest := int64(DefaultBodySize), time.Duration(0)
 	for name, j := range jobs {
 		conf.ScrapeConfigs = append(conf.ScrapeConfigs, j.conf)
 		find[name] = j.conf.ServiceDiscoveryConfigs
 		body = max(body, int64(j.conf.BodySizeLimit))
+		longest = max(longest, time.Duration(j.conf.ScrapeInterval)) // relabelling may set a timeout up to it
 	}
 	s.limit.set(body)
+	s.fence.longest.Store(int64(longest))
 
 	s.mu.Lock()
 	kept := map[string][]*targetgroup.Group{}

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"go.yaml.in/yaml/v2"
 
 	"panoptes/internal/model"
 	"panoptes/internal/scrape"
@@ -173,3 +174,5 @@ func owner(key string, nodes []string) string {
 }
 
 var _ storage.Appendable = (*tsdb.DB)(nil)
+
+func unmarshal(yml string, v any) error { return yaml.UnmarshalStrict([]byte(yml), v) }
