@@ -118,6 +118,7 @@ type App struct {
 	watching atomic.Bool  // checks were taken up
 	placed   atomic.Int64 // checks that the worker here runs
 	members  atomic.Pointer[[]control.ControlMember]
+	revoked  atomic.Pointer[[]string] // ids of nodes that were removed
 	machine  machine
 	stopping atomic.Bool   // the end has begun
 	placeMu  sync.Mutex    // one placement at a time

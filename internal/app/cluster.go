@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -104,6 +105,7 @@ func (a *App) takeNodes() {
 	for _, id := range revoked {
 		a.wireServer.Disconnect(id)
 	}
+	a.revoked.Store(&revoked)
 	a.wireAddrs.Store(&addrs)
 	select {
 	case <-a.catalog.Ready():
@@ -137,6 +139,9 @@ func (a *App) followMembers(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		a.takeNodes()
+		if err := a.removal(); err != nil {
+			return err
+		}
 		a.takeMembers(states)
 		select {
 		case <-ctx.Done():
@@ -153,6 +158,22 @@ func (a *App) followMembers(ctx context.Context) error {
 	}
 }
 
+// removal is an error once this server was removed from the cluster. It would
+// watch and warn by an old configuration, and nobody takes what it stores: so
+// it ends.
+func (a *App) removal() error {
+	removed := a.control != nil && a.control.Removed()
+	if revoked := a.revoked.Load(); revoked != nil && slices.Contains(*revoked, a.pki.NodeID()) {
+		removed = true
+	}
+	if !removed {
+		return nil
+	}
+	return fmt.Errorf("%w: to use this machine again, join with a new token and an empty data directory instead of %s", errRemoved, a.cfg.DataDir)
+}
+
+var errRemoved = errors.New("this server was removed from the cluster")
+
 // wakeMembers has who is alive looked at again.
 func (a *App) wakeMembers() {
 	select {
@@ -166,6 +187,10 @@ const metaEvery = 2 * time.Second
 
 func (a *App) takeMembers(states map[string]model.MemberState) {
 	members := a.cluster.Members()
+	if revoked := a.revoked.Load(); revoked != nil {
+		// One that was removed and still runs is heard of, but nothing is left to it.
+		members = slices.DeleteFunc(members, func(m model.Member) bool { return slices.Contains(*revoked, m.ID) })
+	}
 	changed := a.placement.take(members)
 	a.relay.SetAlive(a.placement.others())
 	if changed {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,13 +167,18 @@ func (c clusterForAPI) Cluster(ctx context.Context) api.ClusterInfo {
 			}
 		}
 	}
-	info.Quorum = info.Voters/2 + 1
-	total := 0
+	if info.Voters > 0 { // 0: not known yet
+		info.Quorum = info.Voters/2 + 1
+	}
+	total, witnesses := 0, 0
 	alive := map[string]bool{}
 	for _, m := range c.cluster.Members() {
 		alive[m.ID] = m.State == model.MemberAlive || m.State == model.MemberSuspect || m.Self
 	}
 	for _, n := range c.nodes() {
+		if n.Role == model.RoleWitness && !n.Revoked {
+			witnesses++
+		}
 		if n.Role == model.RoleServer && !n.Revoked {
 			total++
 			info.Split = info.Split || !alive[n.ID] && c.missingLong(n.ID)
@@ -180,7 +187,7 @@ func (c clusterForAPI) Cluster(ctx context.Context) api.ClusterInfo {
 	switch {
 	case total <= 1:
 		info.Advice = append(info.Advice, api.Advice{Code: "cluster.single", Message: "One server: when it is down nobody watches. Add two more, so that any one may die."})
-	case total == 2:
+	case total == 2 && witnesses == 0:
 		info.Advice = append(info.Advice, api.Advice{Code: "cluster.two", Message: "Two servers: both watch and warn, but when one is down the configuration may be read only. Add a third or a witness."})
 	}
 	return info
@@ -283,14 +290,14 @@ func (c clusterForAPI) Remove(ctx context.Context, actor, id string, force bool)
 	if err != nil {
 		return err
 	}
-	for _, m := range c.cluster.Members() {
-		if m.ID == id && (m.State == model.MemberAlive || m.State == model.MemberSuspect) && !force {
-			return fmt.Errorf("%w: %s is alive; drain and stop it first, or use force", model.ErrConflict, n.Name)
-		}
-	}
 	s, err := c.store()
 	if err != nil {
 		return err
+	}
+	if !n.Revoked {
+		if err := c.removable(ctx, n, force); err != nil {
+			return err
+		}
 	}
 	// The record first: a revoked node is shut out even when the rest fails,
 	// and removing it again finishes the work.
@@ -300,11 +307,56 @@ func (c clusterForAPI) Remove(ctx context.Context, actor, id string, force bool)
 		}
 	}
 	if n.Role != model.RoleAgent {
-		if err := s.Remove(ctx, id); err != nil {
+		// Those beyond the fifth server are no members.
+		if err := s.Remove(ctx, id); err != nil && !errors.Is(err, model.ErrNotFound) {
 			return fmt.Errorf("remove %s from the configuration store: %w", n.Name, err)
 		}
 	}
+	if n.Revoked {
+		return nil
+	}
 	c.auditNode(ctx, actor, n, "node.removed", "removed from the cluster, its certificate revoked")
+	return nil
+}
+
+// removable says why a node should not be removed now.
+func (c clusterForAPI) removable(ctx context.Context, n model.Node, force bool) error {
+	if n.ID == c.pki.NodeID() {
+		return fmt.Errorf("%w: a server does not remove itself; ask another one for it (--server URL)", model.ErrConflict)
+	}
+	for _, m := range c.cluster.Members() {
+		if m.ID == n.ID && (m.State == model.MemberAlive || m.State == model.MemberSuspect) && !force {
+			return fmt.Errorf("%w: %s is alive; drain and stop it first, or use force", model.ErrConflict, n.Name)
+		}
+	}
+	if n.Role == model.RoleAgent {
+		return nil
+	}
+	// Without this, a removal that cannot be finished would cost the majority.
+	members, err := c.control.Members(ctx)
+	if err != nil {
+		return fmt.Errorf("list the members of the configuration store: %w", err)
+	}
+	votes, well, voter := 0, 0, false
+	var ill []string
+	for _, m := range members {
+		switch {
+		case m.Learner:
+		case m.NodeID == n.ID:
+			voter = true
+		default:
+			votes++
+			if m.Healthy {
+				well++
+			} else {
+				ill = append(ill, c.nodeName(m.NodeID))
+			}
+		}
+	}
+	if voter && well < votes/2+1 {
+		return fmt.Errorf("%w: without %s only %d of %d voters of the configuration store would be left, no majority; bring %s back first, or remove what is lost for good",
+			model.ErrConflict, n.Name, well, votes, strings.Join(ill, ", "))
+	}
 	return nil
 }
 
@@ -355,22 +407,20 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	t := time.NewTicker(membersEvery)
-	defer t.Stop()
 	for {
+		wait := membersEvery
 		lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		list, err := a.control.Members(lctx)
 		cancel()
-		again := t.C
 		if err == nil {
 			a.members.Store(&list)
 		} else if a.members.Load() == nil {
-			again = time.After(membersEvery / 10)
+			wait = membersEvery / 10 // it is starting
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-again:
+		case <-time.After(wait):
 		}
 	}
 }

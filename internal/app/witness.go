@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"panoptes/internal/control"
 	"panoptes/internal/run"
@@ -35,8 +36,24 @@ func (a *App) runWitness(ctx context.Context) error {
 		{a.control},
 		{a.cluster},
 		{a.rollover},
-		{run.Func(a.serveWitness)},
+		{run.Func(a.serveWitness), run.Func(a.untilRemoved)},
 	})
+}
+
+// untilRemoved ends the witness when it was removed from the cluster.
+func (a *App) untilRemoved(ctx context.Context) error {
+	t := time.NewTicker(metaEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := a.removal(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // serveWitness answers whether this process lives and votes.

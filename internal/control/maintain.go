@@ -30,6 +30,9 @@ type Status struct {
 	Unreachable []string // node ids of members that do not answer this one
 }
 
+// Removed reports whether this server is no member any more.
+func (c *Control) Removed() bool { return c.removed.Load() }
+
 // Status answers from what this server knows; it does not ask others.
 func (c *Control) Status(context.Context) Status {
 	st := Status{Reserve: c.space.held.Load()}
