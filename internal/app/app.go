@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -258,7 +259,7 @@ func rollover(r *pki.Rollover) run.Runner {
 func (a *App) openListener() (err error) {
 	addr := a.cfg.Addr(a.cfg.Listen)
 	if a.listen, err = net.Listen("tcp", addr); err != nil {
-		return fmt.Errorf("listen on %s: %w (choose another port with --listen or --port-offset)", addr, err)
+		return fmt.Errorf("listen on %s: %w%s", addr, err, listenHelp(err, "--listen"))
 	}
 	if a.opts.Sample {
 		if a.sample, err = sample.New(sample.BasePort+a.cfg.PortOffset, a.cfg.DataDir, a.logger("sample")); err != nil {
@@ -270,7 +271,23 @@ func (a *App) openListener() (err error) {
 
 func (a *App) logger(component string) *slog.Logger { return a.log.With("component", component) }
 
+// sealKeyLost is an error when the key of sealed secrets was there once. A new
+// one would make secrets that the other servers cannot open.
+func (a *App) sealKeyLost() error {
+	path := a.cfg.Path("seal.key")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // there, or the catalog says what is wrong
+	}
+	if !a.welcomed() && !dataExists(a.cfg.Path("control", "member")) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s, the key of the sealed secrets of records, is gone; copy it from the data directory of another server or from a backup; when it is lost for good, write 32 random bytes there and enter all secrets again", model.ErrConflict, path)
+}
+
 func (a *App) openCatalog() error {
+	if err := a.sealKeyLost(); err != nil {
+		return err
+	}
 	dir := a.cfg.Path("control")
 	var kv catalog.Store
 	if err := a.verifyControl(); err != nil {
@@ -318,7 +335,7 @@ func (a *App) openStorage() (err error) {
 		return fmt.Errorf("open the relay: %w", err)
 	}
 	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
-		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
+		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
 		Logger: a.logger("replica"), Registerer: a.registry,
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ func (a *App) openCluster() (err error) {
 		NodeID: a.pki.NodeID(), ClusterID: a.pki.ClusterID(), Bind: bind, Advertise: a.advertised(bind), Key: a.pki.GossipKey(),
 	}, cluster.Deps{Seeds: a.seeds, Logger: a.logger("cluster"), Registerer: a.registry})
 	if err != nil {
-		return fmt.Errorf("open the membership: %w", err)
+		return fmt.Errorf("open the membership: %w%s", err, listenHelp(err, "gossip_listen"))
 	}
 	started := time.Now().UTC()
 	addrs := a.addresses()
@@ -404,19 +404,25 @@ func (a *App) fed() bool {
 	return true
 }
 
-// alone reports whether no other server is on record.
-func (a *App) alone() bool {
+// recorded are the servers on record; none while the records are not known.
+func (a *App) recorded() (out []string) {
 	select {
 	case <-a.catalog.Ready():
 	default:
-		return false
+		return nil
 	}
 	for _, n := range a.nodes() {
-		if n.Role == model.RoleServer && !n.Revoked && n.ID != a.pki.NodeID() {
-			return false
+		if n.Role == model.RoleServer && !n.Revoked {
+			out = append(out, n.ID)
 		}
 	}
-	return true
+	return out
+}
+
+// alone reports whether no other server is on record.
+func (a *App) alone() bool {
+	list := a.recorded()
+	return len(list) == 1 && list[0] == a.pki.NodeID()
 }
 
 // lastRun is when a check was run in this region last, by any worker.

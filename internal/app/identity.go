@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"panoptes/internal/control"
@@ -43,7 +44,7 @@ func (a *App) openIdentity(ctx context.Context) error {
 	addr := a.cfg.Addr(a.cfg.ClusterListen)
 	var err error
 	if a.wireListen, err = net.Listen("tcp", addr); err != nil {
-		return fmt.Errorf("listen for other servers on %s: %w (choose another port with --port-offset or cluster_listen)", addr, err)
+		return fmt.Errorf("listen for other servers on %s: %w%s", addr, err, listenHelp(err, "cluster_listen"))
 	}
 	cfg := pki.Config{Dir: a.cfg.Path("pki"), Name: a.cfg.Node, Region: a.cfg.Region, Role: a.role(), Hosts: a.hosts()}
 	deps := pki.Deps{Servers: a.liveAddresses, Logger: a.logger("pki"), Registerer: a.registry}
@@ -51,10 +52,11 @@ func (a *App) openIdentity(ctx context.Context) error {
 	switch {
 	case err == nil && a.cfg.Join != "" && !a.joined():
 		err = a.join(ctx, cfg, deps) // it ended in the middle of joining
+	case err == nil && a.cfg.Join != "" && !a.welcomed():
+		err = fmt.Errorf("%w: the server of %s was begun as the first one of a cluster of its own; to join another one, give an empty data directory", model.ErrConflict, a.cfg.DataDir)
+	case errors.Is(err, fs.ErrNotExist) && a.lostIdentity() != nil:
+		err = a.lostIdentity()
 	case errors.Is(err, fs.ErrNotExist) && a.cfg.Join != "":
-		if dataExists(a.cfg.Path("control")) {
-			return fmt.Errorf("%w: %s belongs to a server that never joined a cluster; to join, start with an empty data directory", model.ErrConflict, a.cfg.DataDir)
-		}
 		err = a.join(ctx, cfg, deps)
 	case errors.Is(err, fs.ErrNotExist):
 		if a.cfg.Witness {
@@ -128,6 +130,25 @@ func (a *App) addresses() model.Addresses {
 	return out
 }
 
+// lostIdentity is an error when the directory was used by a server whose
+// identity is gone. A new identity would be another server of another cluster,
+// over the data of the old one.
+func (a *App) lostIdentity() error {
+	_, err := os.Stat(a.cfg.Path("pki", "roots.pem"))
+	if err != nil && !dataExists(a.cfg.Path("control", "member")) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s holds the data of a server, but %s, which says which one it is, is not there: put it back from a backup; or remove the server from its cluster and join with a new token and an empty data directory",
+		model.ErrConflict, a.cfg.DataDir, a.cfg.Path("pki", "node.json"))
+}
+
+// welcomed reports whether this server joined others, rather than having been
+// the first.
+func (a *App) welcomed() bool {
+	_, err := os.Stat(a.welcomeFile())
+	return err == nil
+}
+
 func (a *App) welcomeFile() string { return a.cfg.Path("pki", "welcome.json") }
 
 // joined reports whether joining was finished.
@@ -138,6 +159,8 @@ func (a *App) joined() bool {
 
 // joinPatience is how long a server that nobody answers is tried again.
 const joinPatience = 5 * time.Minute
+
+const joinHelp = "--join names the cluster port of a server that runs, 9701 plus its port offset, not that of its pages; look at the address and at the firewalls between"
 
 func (a *App) join(ctx context.Context, cfg pki.Config, deps pki.Deps) error {
 	a.log.Info("joining", "server", a.cfg.Join)
@@ -152,13 +175,16 @@ func (a *App) join(ctx context.Context, cfg pki.Config, deps pki.Deps) error {
 			a.pki = p
 			return a.keepWelcome(msg)
 		}
-		if !errors.Is(err, model.ErrUnavailable) || ctx.Err() != nil {
+		if !errors.Is(err, model.ErrUnavailable) {
 			return fmt.Errorf("join the cluster of %s: %w", a.cfg.Join, err)
 		}
-		a.log.Warn("not joined yet, trying again", "server", a.cfg.Join, "err", err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("join the cluster of %s: %w; %s", a.cfg.Join, err, joinHelp)
+		}
+		a.log.Warn("not joined yet, trying again", "server", a.cfg.Join, "err", err, "help", joinHelp)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("join the cluster of %s: %w", a.cfg.Join, err)
+			return fmt.Errorf("join the cluster of %s: %w; %s", a.cfg.Join, err, joinHelp)
 		case <-time.After(wait):
 		}
 	}
@@ -286,6 +312,19 @@ func (a *App) controlEndpoints() []string {
 		add(c)
 	}
 	return out
+}
+
+// listenHelp says what to do about a listener that cannot be opened.
+func listenHelp(err error, field string) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Sprintf(" (another program has the port: end it, or choose others with --port-offset or %s)", field)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Sprintf(" (this machine does not have the address: correct --bind or %s; what others reach from outside is --advertise)", field)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Sprintf(" (ports below 1024 are not for everybody: choose others with --port-offset or %s)", field)
+	}
+	return fmt.Sprintf(" (look at --bind, --port-offset and %s)", field)
 }
 
 // portOf returns the port of an address, 0 when there is none.

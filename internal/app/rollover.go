@@ -45,10 +45,23 @@ func (a *App) serverIDs() (out []string) {
 // store anew: it reads its roots only then, and most of the stores must run.
 const rootsPause = 10 * time.Second
 
+// rootsTurn is this server's place in the order; witnesses come after all servers.
+func (a *App) rootsTurn() (n int) {
+	if !a.cfg.Witness {
+		return a.placement.position()
+	}
+	for _, m := range a.cluster.Alive() {
+		if !m.Self && (m.Role == model.RoleServer || m.Role == model.RoleWitness && m.ID < a.pki.NodeID()) {
+			n++
+		}
+	}
+	return n
+}
+
 // adoptRoots brings new roots into use in the configuration store.
 func (a *App) adoptRoots(ctx context.Context) error {
 	select {
-	case <-time.After(time.Duration(a.placement.position()) * rootsPause):
+	case <-time.After(time.Duration(a.rootsTurn()) * rootsPause):
 	case <-ctx.Done():
 		return ctx.Err()
 	}

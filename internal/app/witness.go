@@ -6,8 +6,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"panoptes/internal/control"
+	"panoptes/internal/model"
 	"panoptes/internal/run"
+	"panoptes/internal/wire"
 )
 
 // A witness votes in the configuration store and is listed as alive, so that
@@ -26,6 +30,10 @@ func (a *App) openWitness() (err error) {
 	if err := a.openCluster(); err != nil {
 		return err
 	}
+	// What a server that is to join asks first.
+	a.wireServer.Handle("pki.ca", wire.Anyone, func(context.Context, model.Peer, []byte) ([]byte, error) {
+		return nil, model.Invalid{{Field: "join", Msg: fmt.Sprintf("is the address of the witness %s, which lets nobody join; give that of a server", a.cfg.Node)}}
+	})
 	return a.openRollover()
 }
 
@@ -66,6 +74,12 @@ func (a *App) serveWitness(ctx context.Context) error {
 			return
 		}
 		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, `{"error":{"code":"not_found","message":%q}}`+"\n", "this is the witness "+a.cfg.Node+": it votes in the configuration store and knows nothing else; ask a server")
 	})
 	return a.serveHandler(ctx, mux)
 }

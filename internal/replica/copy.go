@@ -20,7 +20,7 @@ var (
 
 // runCopies meets one need after the other.
 func (r *Replica) runCopies(ctx context.Context) {
-	wait := r.cfg.Retry
+	wait, told := r.cfg.Retry, ""
 	for ctx.Err() == nil {
 		n, ok := r.first()
 		if !ok {
@@ -28,12 +28,12 @@ func (r *Replica) runCopies(ctx context.Context) {
 			case <-ctx.Done():
 			case <-r.kick:
 			}
-			wait = r.cfg.Retry
+			wait, told = r.cfg.Retry, ""
 			continue
 		}
 		err := r.meet(ctx, n)
 		if err == nil {
-			wait = r.cfg.Retry
+			wait, told = r.cfg.Retry, ""
 			continue
 		}
 		if ctx.Err() != nil {
@@ -41,7 +41,13 @@ func (r *Replica) runCopies(ctx context.Context) {
 		}
 		r.m.failures.Inc()
 		r.update(func(s *Status) { s.LastErr = err.Error() })
-		r.log.Warn("copy not complete, it will go on", "reason", n.Reason, "in", wait, "err", err)
+		if errors.Is(err, errNoSource) {
+			wait = min(r.cfg.Retry, sourceEvery) // looking for one costs nothing
+		}
+		if told != err.Error() || !errors.Is(err, errNoSource) {
+			told = err.Error()
+			r.log.Warn("copy not complete, it will go on", "reason", n.Reason, "in", wait, "err", err)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -78,6 +84,10 @@ func (r *Replica) meet(ctx context.Context, n Need) error {
 	sources, err := r.sources(ctx, n)
 	if err != nil && n.Lost != "" && r.deps.Alone() {
 		return r.finish(ctx, n, start, errors.New("there is no other server"))
+	}
+	if errors.Is(err, errNoSource) && n.all() && r.eldest(ctx) {
+		r.log.Warn("all servers on record are being filled; what this one has counts as everything", "reason", n.Reason)
+		return r.finish(ctx, n, start, nil)
 	}
 	if err != nil {
 		return err

@@ -121,6 +121,9 @@ type Deps struct {
 	// Alone reports whether there is no other server, alive or not: what is
 	// damaged is lost then, and nobody waits for it. nil: no.
 	Alone func() bool
+	// Recorded lists the servers on record, this one included; their ids rise
+	// with the time at which they joined. nil: nobody knows.
+	Recorded func() []string
 	// Fed reports whether the relay of every live server sends to this one, so
 	// that nothing falls between the copy and what is new; nil: yes.
 	Fed func() bool

@@ -88,3 +88,34 @@ func (r *Replica) sources(ctx context.Context, n Need) ([]source, error) {
 	}
 	return whole, nil
 }
+
+// sourceEvery is the time between two looks for a server to copy from.
+const sourceEvery = time.Second
+
+// eldest reports whether every server on record is alive and being filled, so
+// that each would wait for the others for ever, and this one was there first:
+// the server that had everything was lost and removed. While one on record is
+// away the answer is no, it may be the one that has everything.
+func (r *Replica) eldest(ctx context.Context) bool {
+	if r.deps.Recorded == nil {
+		return false
+	}
+	recorded := r.deps.Recorded()
+	if len(recorded) == 0 {
+		return false
+	}
+	peers, err := r.peers(ctx)
+	if err != nil {
+		return false
+	}
+	filling := map[string]bool{r.cfg.NodeID: true}
+	for _, p := range peers {
+		filling[p.id] = slices.ContainsFunc(p.info.Needs, func(v span) bool { return v.All })
+	}
+	for _, id := range recorded {
+		if !filling[id] || id < r.cfg.NodeID {
+			return false
+		}
+	}
+	return true
+}
