@@ -210,7 +210,7 @@ func (n *node) start() {
 func (n *node) env() []string {
 	return append(append(os.Environ(),
 		"PANOPTES_API_KEY="+harness.APIKey, "PANOPTES_ADMIN_PASSWORD="+harness.Password,
-		"PANOPTES_STORAGE_MIN_FREE=192MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB", "PANOPTES_INGEST_SERIES_PER_SOURCE=1000000"), n.c.set.env...)
+		"PANOPTES_STORAGE_MIN_FREE=192MB", "PANOPTES_STORAGE_CONTROL_RESERVE=128MB", "PANOPTES_INGEST_SERIES_PER_SOURCE=1000000"), n.c.set.env...)
 }
 
 // up reports whether the process runs (it may be paused or cut off).

@@ -40,7 +40,7 @@ func (n *node) changes(name string) error {
 // The disk of one server fills up: clients do not notice, and when there is
 // space again it takes what it missed without a restart.
 func TestDiskFull1(t *testing.T) {
-	c := newCluster(t, setup{regions: three, checks: 10, disk: "1500M"})
+	c := newCluster(t, setup{regions: three, checks: 10, disk: "2G"})
 	l := c.startLoad()
 	n := c.pick()
 	c.note("disk of %s is full", n.name)
@@ -64,7 +64,7 @@ func TestDiskFull1(t *testing.T) {
 // All disks fill up: writes are refused with a reason, reading and warning go
 // on, and everything is taken again without a restart. Then the power fails.
 func TestDiskFullAll(t *testing.T) {
-	c := newCluster(t, setup{regions: three, checks: 10, disk: "1500M"})
+	c := newCluster(t, setup{regions: three, checks: 10, disk: "2G"})
 	l := c.startLoad()
 	for _, n := range c.nodes {
 		c.note("disk of %s is full", n.name)
