@@ -53,7 +53,7 @@ func (a *App) openIdentity(ctx context.Context) error {
 	case err == nil && a.cfg.Join != "" && !a.joined():
 		err = a.join(ctx, cfg, deps) // it ended in the middle of joining
 	case err == nil && a.cfg.Join != "" && !a.welcomed():
-		err = fmt.Errorf("%w: the server of %s was begun as the first one of a cluster of its own; to join another one, give an empty data directory", model.ErrConflict, a.cfg.DataDir)
+		fmt.Fprintf(a.notice, "This server was begun as the first one of its cluster, so --join is ignored. To join another cluster, give an empty data directory.\n")
 	case errors.Is(err, fs.ErrNotExist) && a.lostIdentity() != nil:
 		err = a.lostIdentity()
 	case errors.Is(err, fs.ErrNotExist) && a.cfg.Join != "":
