@@ -43,8 +43,8 @@ type Firing struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	ActiveAt    time.Time         `json:"active_at"`
 	FiredAt     time.Time         `json:"fired_at"`
+	Earlier     bool              `json:"earlier,omitempty"`    // it fired at From already; ActiveAt and FiredAt are From
 	ResolvedAt  time.Time         `json:"resolved_at,omitzero"` // zero: it would still fire at the end
-	Value       float64           `json:"-"`
 }
 
 // The limits of a trial.

@@ -114,7 +114,7 @@ func (m *machine) step(ctx context.Context, list []at, now time.Time) {
 		}
 		n++
 		if a.firing == nil && now.Sub(a.activeAt) >= time.Duration(m.rule.For) {
-			a.firing = &Firing{ActiveAt: a.activeAt, FiredAt: now, Value: a.value, Labels: a.labels.Map(), Annotations: m.annotations(ctx, a, now)}
+			a.firing = &Firing{ActiveAt: a.activeAt, FiredAt: now, Labels: a.labels.Map(), Annotations: m.annotations(ctx, a, now)}
 		}
 	}
 	if m.t.rg.Limit > 0 && n > m.t.rg.Limit {
@@ -157,6 +157,9 @@ func (m *machine) end(a *tried, now time.Time) {
 	case len(m.out.Firings) >= maxTryFirings:
 		m.t.cap(fmt.Sprintf("more than %d alerts of one rule", maxTryFirings))
 	default:
+		if a.firing.FiredAt.Before(m.t.from) { // since when is not known: nobody looked further back
+			a.firing.Earlier, a.firing.ActiveAt, a.firing.FiredAt = true, m.t.from, m.t.from
+		}
 		a.firing.ResolvedAt = now
 		m.out.Firings = append(m.out.Firings, *a.firing)
 	}
