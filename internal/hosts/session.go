@@ -1,0 +1,445 @@
+package hosts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"panoptes/internal/model"
+	"panoptes/internal/wire"
+	"panoptes/internal/wire/uplink"
+)
+
+// session is the stream of one agent.
+type session struct {
+	h      *Hosts
+	peer   model.Peer
+	name   string // by its record
+	hello  uplink.Hello
+	stream wire.Stream
+	cancel context.CancelCauseFunc
+	since  time.Time
+
+	heard  atomic.Int64 // ns since since
+	out    chan []byte
+	news   chan struct{} // settings or checks may have changed
+	labels atomic.Pointer[map[string]string]
+	rate   *rate.Limiter // samples
+	events *rate.Limiter
+	found  *rate.Limiter // results of checks
+	goodby atomic.Pointer[string]
+
+	mu      sync.Mutex // guards what follows
+	next    uint64
+	waiting map[uint64]chan uplink.Answer
+
+	// Of the goroutine that sends.
+	sent     []byte // settings
+	revision map[string]int64
+	told     bool // of checks
+}
+
+var (
+	errReplaced = errors.New("the agent has another stream")
+	errRevoked  = fmt.Errorf("%w: this node was removed from the cluster", model.ErrUnauthorized)
+	errLeft     = errors.New("the agent has taken leave")
+	errStore    = fmt.Errorf("this server can store nothing: %w", model.ErrUnavailable)
+)
+
+const (
+	helloTimeout = 10 * time.Second
+	outQueue     = 128
+	deadAfter    = 3 * uplink.Silence // without a word from an agent
+	cloneWait    = time.Minute        // before a copy may ask again
+)
+
+// serve is the life of a stream.
+func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	s := &session{
+		h: h, peer: from, stream: stream, cancel: cancel, since: time.Now(), out: make(chan []byte, outQueue), news: make(chan struct{}, 1),
+		rate: rate.NewLimiter(rate.Limit(h.cfg.MaxRate), max(uplink.MaxFrame/8, int(h.cfg.MaxRate))), events: rate.NewLimiter(20, 200), found: rate.NewLimiter(1000, 5000),
+		waiting: map[uint64]chan uplink.Answer{}, revision: map[string]int64{},
+	}
+	late := time.AfterFunc(helloTimeout, func() { cancel(fmt.Errorf("%w: no hello", uplink.ErrMessage)) })
+	err := s.begin()
+	late.Stop()
+	if err != nil {
+		return h.ended(s, err)
+	}
+	if err := h.admit(ctx, s); err != nil {
+		var no *refusedError
+		if errors.As(err, &no) {
+			h.m.refused.WithLabelValues(no.bye.Reason).Inc()
+			b, eerr := uplink.Encode(uplink.KindBye, no.bye)
+			if eerr != nil {
+				return eerr
+			}
+			return stream.Send(b)
+		}
+		return err
+	}
+	err = s.run(ctx)
+	h.release(s, err)
+	return h.ended(s, err)
+}
+
+// ended counts why a stream ended, and returns what the agent is told.
+func (h *Hosts) ended(s *session, err error) error {
+	switch {
+	case err == nil || errors.Is(err, errLeft):
+		return nil
+	case isMalformed(err):
+		h.m.malformed.Inc()
+		h.log.Warn("an agent sent what it should not; its stream is closed", "node", s.peer.NodeID, "name", s.peer.Name, "err", err)
+	}
+	return err
+}
+
+func isMalformed(err error) bool {
+	var inv model.Invalid
+	return errors.Is(err, uplink.ErrMessage) || errors.Is(err, wire.ErrFrame) || errors.Is(err, model.ErrTooLarge) || errors.Is(err, model.ErrLimit) || errors.As(err, &inv)
+}
+
+func (s *session) begin() error {
+	b, err := s.stream.Recv()
+	if err != nil {
+		return err
+	}
+	kind, content, err := uplink.Split(b)
+	if err != nil {
+		return err
+	}
+	if kind != uplink.KindHello {
+		return fmt.Errorf("%w: %q where the hello should be", uplink.ErrMessage, byte(kind))
+	}
+	if s.hello, err = uplink.Decode[uplink.Hello](content, uplink.MaxHello); err != nil {
+		return err
+	}
+	return s.hello.Validate()
+}
+
+// run serves the stream until it ends, and returns why.
+func (s *session) run(ctx context.Context) error {
+	settings := s.settings()
+	w, err := uplink.Encode(uplink.KindWelcome, uplink.Welcome{Server: s.h.cfg.NodeID, Time: s.h.deps.Now().UTC(), Settings: settings})
+	if err != nil {
+		return err
+	}
+	s.remember(settings)
+	if err := s.stream.Send(w); err != nil {
+		return err
+	}
+	live, backlog := newLane(s, uplink.Live), newLane(s, uplink.Backlog)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.send(ctx) })
+	wg.Go(func() { s.watch(ctx) })
+	wg.Go(func() { s.cancel(live.run(ctx)) })
+	wg.Go(func() { s.cancel(backlog.run(ctx)) })
+	s.kick() // the checks
+	ended := make(chan struct{})
+	wg.Go(func() { s.force(ctx, ended) })
+	err = s.receive(ctx, live, backlog)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the reason why it was ended, not what that looked like
+	}
+	s.cancel(err)
+	close(ended)
+	wg.Wait()
+	return err
+}
+
+// force closes the connection of an agent that has been told to go and does
+// not: nothing else ends a read.
+func (s *session) force(ctx context.Context, ended <-chan struct{}) {
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(uplink.Silence):
+		s.h.disconnect(s.peer.NodeID)
+	}
+}
+
+// farewell tells the agent why, if it reads.
+func (s *session) farewell(err error) {
+	bye := uplink.Bye{Reason: uplink.ByeMove, Text: "this server is stopping"}
+	switch {
+	case errors.Is(err, errReplaced):
+		bye = uplink.Bye{Reason: uplink.ByeReplaced, Text: err.Error()}
+	case errors.Is(err, errClone):
+		bye = uplink.Bye{Reason: uplink.ByeClone, Text: err.Error(), Wait: model.Duration(cloneWait)}
+	case errors.Is(err, errStore):
+		bye.Text, bye.Wait = err.Error(), model.Duration(time.Second)
+	case s.stream.Context().Err() == nil:
+		return // its end says it
+	}
+	if b, err := uplink.Encode(uplink.KindBye, bye); err == nil {
+		_ = s.stream.Send(b)
+	}
+}
+
+func (s *session) kick() { kick(s.news) }
+
+// put queues a message. An agent that does not read loses its stream.
+func (s *session) put(b []byte) {
+	select {
+	case s.out <- b:
+	default:
+		s.cancel(fmt.Errorf("%w: the agent does not read", model.ErrUnavailable))
+	}
+}
+
+func (s *session) send(ctx context.Context) {
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			s.farewell(context.Cause(ctx))
+			return
+		case b := <-s.out:
+			err = s.stream.Send(b)
+		case <-s.news:
+			err = s.tell()
+		}
+		if err != nil {
+			s.cancel(err)
+			return
+		}
+	}
+}
+
+// watch ends a stream whose agent says nothing.
+func (s *session) watch(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if time.Since(s.lastHeard()) > deadAfter {
+				s.cancel(fmt.Errorf("%w: the agent is silent", model.ErrUnavailable))
+				return
+			}
+		}
+	}
+}
+
+func (s *session) lastHeard() time.Time { return s.since.Add(time.Duration(s.heard.Load())) }
+
+// receive takes what the agent says. It never waits for the backlog, so that
+// live data do not either.
+func (s *session) receive(ctx context.Context, live, backlog *lane) error {
+	beat := []byte{byte(uplink.KindBeat)}
+	for {
+		b, err := s.stream.Recv()
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.heard.Store(int64(time.Since(s.since)))
+		kind, content, err := uplink.Split(b)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case uplink.KindBeat:
+			s.put(beat)
+		case uplink.KindData:
+			d, err := uplink.ParseData(content)
+			if err != nil {
+				return err
+			}
+			l := live
+			if d.Lane == uplink.Backlog {
+				l = backlog
+			}
+			if err := l.put(ctx, d); err != nil {
+				return err
+			}
+		case uplink.KindResults:
+			if err := s.results(content); err != nil {
+				return err
+			}
+		case uplink.KindProbe, uplink.KindLook:
+			a, err := uplink.Decode[uplink.Answer](content, uplink.MaxAnswer+1024)
+			if err != nil {
+				return err
+			}
+			s.answered(a)
+		case uplink.KindBye:
+			bye, err := uplink.Decode[uplink.Bye](content, uplink.MaxHello)
+			if err != nil {
+				return err
+			}
+			s.goodby.Store(&bye.Reason)
+			return errLeft
+		default: // of a newer agent
+		}
+	}
+}
+
+// settings are those of this agent now.
+func (s *session) settings() uplink.Settings {
+	h := s.h
+	n := s.node()
+	out := h.settingsOf(n)
+	out.MaxAge = model.Duration(h.cfg.MaxAge)
+	if h.deps.Servers != nil {
+		out.Servers = h.deps.Servers()
+	}
+	if h.deps.Scrapes != nil {
+		out.Scrapes = h.deps.Scrapes(n.ID)
+	}
+	h.mu.Lock()
+	out.Live = time.Now().Before(h.lives[n.ID])
+	h.mu.Unlock()
+	return out
+}
+
+// node is the record, or what the certificate says when it has not arrived yet.
+func (s *session) node() model.Node {
+	n, ok := s.h.deps.Node(s.peer.NodeID)
+	if !ok {
+		n = model.Node{ID: s.peer.NodeID, Name: s.peer.Name, Region: s.peer.Region, Role: model.RoleAgent}
+	}
+	return withOwnLabels(n, s.hello.Labels)
+}
+
+// withOwnLabels adds what the agent's file says; the record wins.
+func withOwnLabels(n model.Node, own map[string]string) model.Node {
+	if len(own) == 0 {
+		return n
+	}
+	l := make(map[string]string, len(own)+len(n.Labels))
+	for k, v := range own {
+		l[k] = v
+	}
+	for k, v := range n.Labels {
+		l[k] = v
+	}
+	n.Labels = l
+	return n
+}
+
+// remember keeps what was sent, and reports what of it changed.
+func (s *session) remember(v uplink.Settings) (changed, relabel bool) {
+	b, err := json.Marshal(v)
+	if err != nil || string(b) == string(s.sent) {
+		return false, false
+	}
+	old := s.labels.Load()
+	relabel = old != nil && !sameMap(*old, v.Labels)
+	s.labels.Store(&v.Labels)
+	s.sent = b
+	return true, relabel
+}
+
+func sameMap(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			return false
+		}
+	}
+	return true
+}
+
+const checksPerMessage = 200
+
+// tell sends what changed of settings and checks.
+func (s *session) tell() error {
+	v := s.settings()
+	changed, relabel := s.remember(v)
+	if changed {
+		b, err := uplink.Encode(uplink.KindSetting, v)
+		if err != nil {
+			return err
+		}
+		if err := s.stream.Send(b); err != nil {
+			return err
+		}
+	}
+	if relabel || s.renamed() {
+		if err := s.stream.Send([]byte{byte(uplink.KindRestart)}); err != nil {
+			return err
+		}
+	}
+	if !s.hello.Checks {
+		return nil
+	}
+	return s.tellChecks(s.h.deps.Checks(s.peer.NodeID))
+}
+
+// renamed takes over another name of the record.
+func (s *session) renamed() bool {
+	n := s.node()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.Name == s.name {
+		return false
+	}
+	s.name = n.Name
+	return true
+}
+
+func (s *session) called() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name
+}
+
+func (s *session) tellChecks(checks []model.Check) error {
+	now := make(map[string]int64, len(checks))
+	c := uplink.Checks{Reset: !s.told}
+	send := func(more bool) error {
+		c.More = more
+		b, err := uplink.Encode(uplink.KindChecks, c)
+		if err != nil {
+			return err
+		}
+		c = uplink.Checks{}
+		return s.stream.Send(b)
+	}
+	for id := range s.revision {
+		now[id] = -1
+	}
+	for _, k := range checks {
+		if rev, ok := s.revision[k.ID]; !ok || rev != k.Revision {
+			c.Put = append(c.Put, uplink.Of(k))
+		}
+		now[k.ID] = k.Revision
+		if len(c.Put) == checksPerMessage {
+			if err := send(true); err != nil {
+				return err
+			}
+		}
+	}
+	for id, rev := range now {
+		if rev == -1 {
+			c.Remove = append(c.Remove, id)
+			delete(now, id)
+		}
+	}
+	changed := !s.told || len(now) != len(s.revision) || len(c.Put)+len(c.Remove) > 0
+	s.revision, s.told = now, true
+	if !changed {
+		return nil
+	}
+	return send(false)
+}
