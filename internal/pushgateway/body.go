@@ -120,8 +120,7 @@ func (p *Pushgateway) parseText(body []byte) ([]*dto.MetricFamily, error) {
 	if samples > p.cfg.MaxSeries || comments > 4*p.cfg.MaxSeries {
 		return nil, p.tooManySeries()
 	}
-	parser := expfmt.NewTextParser(common.UTF8Validation)
-	byName, err := parser.TextToMetricFamilies(io.MultiReader(bytes.NewReader(body), bytes.NewReader([]byte("\n"))))
+	byName, err := decodeText(io.MultiReader(bytes.NewReader(body), bytes.NewReader([]byte("\n"))))
 	if err != nil {
 		return nil, badBody("is not Prometheus' text format: %s", err)
 	}
@@ -131,6 +130,18 @@ func (p *Pushgateway) parseText(body []byte) ([]*dto.MetricFamily, error) {
 	}
 	slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return bytes.Compare([]byte(a.GetName()), []byte(b.GetName())) })
 	return out, nil
+}
+
+// decodeText calls the library's parser, which panics on some texts, such as
+// braces without a name.
+func decodeText(r io.Reader) (byName map[string]*dto.MetricFamily, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a line is not understood (%v)", p)
+		}
+	}()
+	parser := expfmt.NewTextParser(common.UTF8Validation)
+	return parser.TextToMetricFamilies(r)
 }
 
 // parseProtobuf decodes families with their lengths in front.
