@@ -122,7 +122,7 @@ func (t *trio) alike(ctx context.Context) error {
 			var answer struct {
 				Data struct{ Result []struct{ Value [2]any } }
 			}
-			if err := s.call(ctx, http.MethodGet, `/api/v1/query?query=sum(count_over_time({__name__%3D~"node_network_receive_bytes_total_1.",device%3D"eth0"}[30m]))`, nil, &answer); err != nil {
+			if err := s.call(ctx, http.MethodGet, `/api/v1/query?query=sum(count_over_time(node_network_receive_bytes_total_10[30m]))`, nil, &answer); err != nil {
 				return err
 			}
 			got := fmt.Sprint(answer.Data.Result)
