@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"panoptes/internal/alert"
 	"panoptes/internal/api"
@@ -41,8 +42,10 @@ import (
 	"panoptes/internal/query"
 	"panoptes/internal/relay"
 	"panoptes/internal/replica"
+	"panoptes/internal/rules"
 	"panoptes/internal/run"
 	"panoptes/internal/sample"
+	"panoptes/internal/scrape"
 	"panoptes/internal/selfwatch"
 	"panoptes/internal/store"
 	"panoptes/internal/verdict"
@@ -110,6 +113,8 @@ type App struct {
 	prober   *prober
 	bridge   *bridge
 	regions  *regionAlerts
+	scrape   *scrape.Scraper
+	rules    *rules.Rules
 	self     *selfwatch.Watch
 	events   *recorder
 	checks   *checks
@@ -120,6 +125,8 @@ type App struct {
 	placed   atomic.Int64 // checks that the worker here runs
 	members  atomic.Pointer[[]control.ControlMember]
 	revoked  atomic.Pointer[[]string] // ids of nodes that were removed
+	known    chan struct{}            // closed once it is known to whom samples and events are sent
+	knowOnce sync.Once
 	machine  machine
 	stopping atomic.Bool   // the end has begun
 	placeMu  sync.Mutex    // one placement at a time
@@ -140,7 +147,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	if opts.Notice == nil {
 		opts.Notice = io.Discard
 	}
-	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), membersWake: make(chan struct{}, 1)}
+	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), known: make(chan struct{}), membersWake: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -154,7 +161,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	info.Set(1)
 	a.registry.MustRegister(info)
 	identity := func() error { return a.openIdentity(ctx) }
-	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openSelf, a.openAPI, a.openAuthority, a.openRollover, a.handle}
+	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openPlatform, a.openSelf, a.openAPI, a.openAuthority, a.openRollover, a.handle}
 	if cfg.Witness {
 		steps = []func() error{a.openListener, identity, a.openWitness}
 	}
@@ -227,7 +234,8 @@ func (a *App) Run(ctx context.Context) error {
 		{a.relay},
 		{a.replica, a.query, a.events},
 		{a.alerting},
-		{a.verdict, a.results, a.fanout, a.bridge, a.regions},
+		{a.scrape, a.rules},
+		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats},
 		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve), run.Func(a.drainAtEnd)},
@@ -344,12 +352,18 @@ func (a *App) openStorage() (err error) {
 	if len(a.welcome.Seeds) > 0 {
 		a.replica.Need(time.Time{}, time.Time{}, "this server joined") // is met once
 	}
-	a.events = newRecorder(a.relay.AppendEvents, a.logger("events"), a.registry)
+	if len(a.relay.Destinations()) > 0 {
+		a.nowKnown() // from before
+	}
+	a.events = newRecorder(a.appendEvents, a.logger("events"), a.registry)
 	a.query, err = query.New(query.Config{
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
 		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir,
 	}, query.Deps{
-		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind,
+		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind, Rules: a.allRules,
+		Targets:     func(ctx context.Context) v1.TargetRetriever { return a.allTargets(ctx) },
+		ScrapePools: func(ctx context.Context) v1.ScrapePoolsRetriever { return a.allTargets(ctx) },
+
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "query"}, a.registry),
 	})
 	if err != nil {
@@ -453,7 +467,7 @@ func (a *App) openAPI() (err error) {
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Query: a.forward, Ingest: a.ingest.Handler(), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})

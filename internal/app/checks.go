@@ -23,8 +23,9 @@ type checks struct {
 	app   *App
 	kinds []probe.Kind
 
-	mu   sync.Mutex                      // guards past
-	past map[string][]verdict.Transition // by id, oldest first; what has been read so far
+	mu      sync.Mutex                      // guards what follows
+	past    map[string][]verdict.Transition // by id, oldest first; what has been read so far
+	changes int                             // transitions that were seen
 }
 
 // pastLength is how far back the longest window reaches.
@@ -40,6 +41,7 @@ func (c *checks) seen(t verdict.Transition) {
 	t.Regions, t.Evidence = nil, nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.changes++
 	if list, ok := c.past[t.Check.ID]; ok {
 		// What other servers decided may come late and out of order.
 		i := len(list)
@@ -71,6 +73,7 @@ func (c *checks) keep(ids map[string]model.Check) {
 func (c *checks) transitions(ctx context.Context, id string) ([]verdict.Transition, error) {
 	c.mu.Lock()
 	list, ok := c.past[id]
+	before := c.changes
 	c.mu.Unlock()
 	if ok {
 		return list, nil
@@ -90,8 +93,8 @@ func (c *checks) transitions(ctx context.Context, id string) ([]verdict.Transiti
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A transition that came meanwhile is in the history already: read again next time.
-	if len(events) > 0 || c.past[id] == nil {
+	// One that came meanwhile may be missing: it is read again next time.
+	if c.changes == before {
 		c.past[id] = slices.Clip(list)
 	}
 	return list, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -121,6 +122,35 @@ func (a *App) takeNodes() {
 		}
 	}
 	a.relay.SetDestinations(servers)
+	a.nowKnown()
+}
+
+func (a *App) nowKnown() { a.knowOnce.Do(func() { close(a.known) }) }
+
+// errUnknownYet is why a server that just joined takes nothing yet: the others
+// would never hear of it.
+var errUnknownYet = fmt.Errorf("%w: the server is starting and does not know the other servers yet", model.ErrUnavailable)
+
+// appendEvents stores events here and on the other servers.
+func (a *App) appendEvents(ctx context.Context, events ...model.Event) error {
+	select {
+	case <-a.known:
+		return a.relay.AppendEvents(ctx, events...)
+	default:
+		return errUnknownYet
+	}
+}
+
+// whenKnown answers that it is too early until it is known to whom samples are sent.
+func (a *App) whenKnown(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-a.known:
+			h.ServeHTTP(w, r)
+		default:
+			http.Error(w, errUnknownYet.Error(), http.StatusServiceUnavailable)
+		}
+	})
 }
 
 // membersDelay gathers changes of membership that come together.
@@ -137,6 +167,7 @@ func (a *App) followMembers(ctx context.Context) error {
 	states := map[string]model.MemberState{}
 	tick := time.NewTicker(metaEvery)
 	defer tick.Stop()
+	read := a.catalog.Ready()
 	for {
 		a.takeNodes()
 		if err := a.removal(); err != nil {
@@ -148,6 +179,8 @@ func (a *App) followMembers(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			a.tellOfSelf()
+		case <-read:
+			read = nil
 		case <-a.membersWake:
 			select {
 			case <-time.After(membersDelay):
@@ -199,6 +232,8 @@ func (a *App) takeMembers(states map[string]model.MemberState) {
 			a.place()
 		}
 		a.verdict.OwnersChanged()
+		a.scrape.OwnersChanged()
+		a.rules.OwnersChanged()
 	}
 	news := changed
 	for _, m := range members {

@@ -70,6 +70,11 @@ func (a *App) configure(ctx context.Context) error {
 			return nil
 		}
 	}
+	select {
+	case <-a.known:
+	case <-ctx.Done():
+		return nil
+	}
 	if err := a.restore(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -89,6 +94,8 @@ func (a *App) configure(ctx context.Context) error {
 	a.takeAlerting()
 	a.takeSettings()
 	a.takeSelf()
+	a.takeScrapes()
+	a.takeRules()
 	close(a.started)
 	a.log.Info("server ready", "checks", len(a.catalog.List(model.KindCheck)), "url", a.URL())
 	for {
@@ -125,6 +132,12 @@ func (a *App) take(kinds map[string]bool) {
 	}
 	if kinds[model.KindReceiver] || kinds[model.KindRoute] || kinds[model.KindInhibition] || kinds[model.KindInterval] {
 		a.takeAlerting()
+	}
+	if kinds[model.KindScrape] {
+		a.takeScrapes()
+	}
+	if kinds[model.KindRules] {
+		a.takeRules()
 	}
 	if kinds[model.KindSetting] {
 		a.takeSettings()

@@ -26,6 +26,7 @@ type fanout struct {
 
 	mu    sync.Mutex // guards all below
 	ctx   context.Context
+	want  []string           // live servers but this one
 	peers map[string]*outlet // by node id
 	wg    sync.WaitGroup
 }
@@ -53,9 +54,17 @@ func newFanout(dial func(string) (wire.Conn, error), log *slog.Logger, reg prome
 func (f *fanout) setPeers(ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.want = ids
+	f.openLocked()
+}
+
+// openLocked opens the ways to the wanted servers once Run has begun, and
+// closes the others.
+func (f *fanout) openLocked() {
 	if f.ctx == nil || f.ctx.Err() != nil {
 		return
 	}
+	ids := f.want
 	want := map[string]bool{}
 	for _, id := range ids {
 		want[id] = true
@@ -93,8 +102,11 @@ func (f *fanout) send(r model.Result) {
 func (f *fanout) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.ctx = ctx
+	f.openLocked()
 	f.mu.Unlock()
 	<-ctx.Done()
+	f.mu.Lock()   // whoever opens ways now sees that it is over
+	f.mu.Unlock() //nolint:staticcheck // the section is empty on purpose
 	f.wg.Wait()
 	return nil
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"panoptes/internal/model"
 	"panoptes/internal/probe"
@@ -27,16 +29,24 @@ type heartbeats struct {
 	mu   sync.Mutex // guards the file and the fields below
 	safe int64      // pings that the file holds
 	err  error      // of the last write
+
+	merged atomic.Bool // something came from other servers that the file lacks
+
+	earlyMu sync.Mutex                 // guards early
+	early   map[string]probe.Heartbeat // from other servers before the checks were known; nil once they are
 }
 
 func newHeartbeats(path string) *heartbeats {
-	return &heartbeats{path: path, receiver: push.NewReceiver()}
+	return &heartbeats{path: path, receiver: push.NewReceiver(), early: map[string]probe.Heartbeat{}}
 }
 
 // Ping takes a ping and returns when it is on disk. The burst of a full minute
 // shares a few writes: one serves all pings that came before it began.
 func (h *heartbeats) Ping(token, status, msg string) error {
 	if err := h.receiver.Ping(token, status, msg); err != nil {
+		if errors.Is(err, model.ErrNotFound) && h.starting() {
+			return fmt.Errorf("%w: the server is starting and does not know its checks yet; try again", model.ErrUnavailable)
+		}
 		return err
 	}
 	mine := h.pings.Add(1)
@@ -69,14 +79,77 @@ func (h *heartbeats) merge(b []byte) error {
 	if err := json.Unmarshal(b, &last); err != nil {
 		return fmt.Errorf("read heartbeats of another server: %w", err)
 	}
-	for id, p := range last {
-		h.receiver.Observe(id, p)
+	h.earlyMu.Lock()
+	if h.early != nil { // the receiver would not know what they are about
+		for id, p := range last {
+			if held, ok := h.early[id]; ok && p.At.After(held.At) || !ok && len(h.early) < maxEarlyPings {
+				h.early[id] = p
+			}
+		}
+	}
+	early := h.early != nil
+	h.earlyMu.Unlock()
+	if !early {
+		for id, p := range last {
+			h.receiver.Observe(id, p)
+		}
+	}
+	h.merged.Store(true)
+	return nil
+}
+
+// maxEarlyPings bounds what is kept for checks that are not known yet.
+const maxEarlyPings = 100_000
+
+// keepMergedEvery is the time between two writes of what other servers told.
+const keepMergedEvery = 15 * time.Second
+
+// Run keeps the pings that other servers accepted until ctx ends: they are safe
+// there, and should that one be lost, here as well.
+func (h *heartbeats) Run(ctx context.Context) error {
+	t := time.NewTicker(keepMergedEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return h.keepMerged()
+		case <-t.C:
+			_ = h.keepMerged() // tried again
+		}
+	}
+}
+
+// starting reports whether the checks are not known yet.
+func (h *heartbeats) starting() bool {
+	h.earlyMu.Lock()
+	defer h.earlyMu.Unlock()
+	return h.early != nil
+}
+
+func (h *heartbeats) keepMerged() error {
+	if h.starting() || !h.merged.Swap(false) {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.write(); err != nil {
+		h.merged.Store(true)
 	}
 	return nil
 }
 
-// load takes over the pings from before; the receiver must know its checks.
+// load takes over the pings from before, and those that other servers told of
+// meanwhile; the receiver must know its checks.
 func (h *heartbeats) load() error {
+	defer func() {
+		h.earlyMu.Lock()
+		early := h.early
+		h.early = nil
+		h.earlyMu.Unlock()
+		for id, p := range early {
+			h.receiver.Observe(id, p)
+		}
+	}()
 	data, err := os.ReadFile(h.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

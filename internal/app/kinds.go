@@ -14,6 +14,8 @@ import (
 	"panoptes/internal/model"
 	"panoptes/internal/notify"
 	"panoptes/internal/probe"
+	"panoptes/internal/rules"
+	"panoptes/internal/scrape"
 	"panoptes/internal/selfwatch"
 	"panoptes/internal/verdict"
 )
@@ -168,6 +170,12 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 				}
 				return nil
 			}),
+		},
+		{
+			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.Normalize), Secrets: scrape.Secrets,
+		},
+		{
+			Name: model.KindRules, Plural: "rules", Normalize: withOld(rules.Normalize),
 		},
 		{
 			Name: model.KindSetting, Plural: "settings",

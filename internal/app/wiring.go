@@ -37,6 +37,7 @@ func (a *App) handle() error {
 	wire.HandleJSON(s, methodStates, servers, func(ctx context.Context, _ model.Peer, _ struct{}) (map[string]model.Event, error) {
 		return a.history.LastStates(ctx)
 	})
+	a.handlePlatform(s)
 	s.HandleStream(methodQuery, servers, a.forward.serve)
 	wire.HandleJSON(s, methodNode, servers, func(ctx context.Context, _ model.Peer, _ struct{}) (nodeInfo, error) {
 		return a.ownInfo(ctx), nil

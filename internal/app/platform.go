@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"panoptes/internal/alert"
+	"panoptes/internal/model"
+	"panoptes/internal/rules"
+	"panoptes/internal/schedule"
+	"panoptes/internal/scrape"
+	"panoptes/internal/wire"
+)
+
+// What servers ask each other for scraping and rules.
+const (
+	methodTargets = "scrape.targets"
+	methodRules   = "rules.groups"
+	methodAlerts  = "alert.put"
+)
+
+func (a *App) openPlatform() (err error) {
+	a.scrape, err = scrape.New(scrape.Config{Node: a.cfg.Node, Region: a.cfg.Region}, scrape.Deps{
+		Appendable: a.relay, Takes: a.takesJob, Owns: a.ownsTarget, Dial: a.dial, Logger: a.logger("scrape"),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "scrape"}, a.registry),
+	})
+	if err != nil {
+		return fmt.Errorf("open scraping: %w", err)
+	}
+	external, err := url.Parse(a.externalURL())
+	if err != nil {
+		return fmt.Errorf("read external_url: %w", err)
+	}
+	a.rules, err = rules.New(rules.Config{Node: a.pki.NodeID()}, rules.Deps{
+		Queryable: a.query.Queryable(), Engine: a.query.Engine(), Appendable: a.relay, Put: a.putRules, Owns: a.placement.owns,
+		Current: func() bool { return a.behind() == "" }, ExternalURL: external, Logger: a.logger("rules"),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "rules"}, a.registry),
+	})
+	if err != nil {
+		return fmt.Errorf("open rules: %w", err)
+	}
+	return nil
+}
+
+// jobWorkers are the live servers that may scrape the targets of a job.
+func (a *App) jobWorkers(j scrape.Job) []schedule.Worker {
+	c := schedule.Constraint{Regions: j.Regions, Labels: j.Workers, Role: "probe"}
+	var out []schedule.Worker
+	for _, w := range *a.placement.workers.Load() {
+		if c.Allows(w) && (!j.PerRegion || w.Region == a.cfg.Region) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+func (a *App) takesJob(j scrape.Job) bool {
+	return slices.ContainsFunc(a.jobWorkers(j), func(w schedule.Worker) bool { return w.ID == a.pki.NodeID() })
+}
+
+func (a *App) ownsTarget(key string, j scrape.Job) bool {
+	w, ok := schedule.Owner(key, a.jobWorkers(j))
+	return ok && w.ID == a.pki.NodeID()
+}
+
+// putRules hands what a rule raises to the alerting of all live servers. What
+// the one here takes is enough: the rule says it again every minute.
+func (a *App) putRules(ctx context.Context, list ...rules.Alert) error {
+	out := make([]alert.Alert, len(list))
+	for i, r := range list {
+		out[i] = alert.Alert{Labels: r.Labels, Annotations: r.Annotations, StartsAt: r.StartsAt, EndsAt: r.EndsAt, GeneratorURL: r.GeneratorURL}
+	}
+	if err := a.alerting.Put(ctx, out...); err != nil {
+		return err
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, id := range a.placement.others() {
+		wg.Go(func() {
+			cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			conn, err := a.dialNode(id)
+			if err == nil {
+				_, err = conn.Call(cctx, methodAlerts, body)
+			}
+			if err != nil {
+				a.log.Debug("alerts of rules not told", "to", id, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// takeScrapes and takeRules take the records as they are now.
+func (a *App) takeScrapes() { a.scrape.Update(a.catalog.List(model.KindScrape)) }
+
+func (a *App) takeRules() {
+	if err := a.rules.Update(a.catalog.List(model.KindRules)); err != nil {
+		a.log.Error("some rules keep what they were before", "err", err)
+	}
+}
+
+// askOthers asks all live servers but this one at once; those that do not
+// answer in time are left out.
+func askOthers[T any](ctx context.Context, a *App, method string) (out []T) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, id := range a.placement.others() {
+		wg.Go(func() {
+			conn, err := a.dialNode(id)
+			if err != nil {
+				return
+			}
+			v, err := wire.Call[T](ctx, conn, method, struct{}{})
+			if err != nil {
+				a.log.Debug("server not asked", "server", id, "method", method, "err", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out = append(out, v)
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// allTargets is what all servers scrape.
+func (a *App) allTargets(ctx context.Context) *scrape.Cluster {
+	return a.scrape.Cluster(askOthers[scrape.Snapshot](ctx, a, methodTargets)...)
+}
+
+// allRules is what all servers evaluate.
+func (a *App) allRules(ctx context.Context) v1.RulesRetriever {
+	lists := append(askOthers[[]rules.GroupState](ctx, a, methodRules), a.rules.Groups())
+	return rules.ViewOf(rules.Merge(lists...))
+}
+
+// handlePlatform registers what other servers ask about scraping and rules.
+func (a *App) handlePlatform(s *wire.Server) {
+	wire.HandleJSON(s, methodTargets, servers, func(context.Context, model.Peer, struct{}) (scrape.Snapshot, error) {
+		return a.scrape.Snapshot(), nil
+	})
+	wire.HandleJSON(s, methodRules, servers, func(context.Context, model.Peer, struct{}) ([]rules.GroupState, error) {
+		return a.rules.Groups(), nil
+	})
+	wire.HandleJSON(s, methodAlerts, servers, func(ctx context.Context, _ model.Peer, list []alert.Alert) (struct{}, error) {
+		return struct{}{}, a.alerting.Put(ctx, list...)
+	})
+}
+
+// ImportPrometheus turns a prometheus.yml into documents, and says what it
+// could not take over.
+func ImportPrometheus(data []byte) ([]model.Document, []string, error) {
+	return scrape.ImportPrometheus(data)
+}
