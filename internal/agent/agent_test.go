@@ -74,8 +74,7 @@ func TestWhenItsServerIsKilledTheNextOneTakesOver(t *testing.T) {
 			t.Logf("change-over took %s", took)
 			require.Less(t, took, 3500*time.Millisecond)
 			from.cut.Store(false)
-			h.stop()
-			eventually(t, 5*time.Second, func() bool { return complete(h) }, "nothing is lost")
+			eventually(t, 10*time.Second, func() bool { return complete(h) }, "nothing is lost")
 			require.Zero(t, w.store.differ, "nothing is there twice with another value")
 		})
 	}
