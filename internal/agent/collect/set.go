@@ -103,6 +103,7 @@ func (s *Set) Configure(cfg Config) error {
 		}
 		delete(old, e.Name)
 		sl.replace(c)
+		sl.current = c
 		sl.every = e.Every
 		if d, ok := cfg.Intervals[e.Name]; ok && e.Every > 0 {
 			sl.every = d.D()
@@ -153,7 +154,8 @@ func (s *Set) Close() error {
 // goroutine while running is true.
 type slot struct {
 	name    string
-	c       metric.Collector
+	c       metric.Collector // of the round's goroutine
+	current metric.Collector // the same or its successor, guarded by Set.mu
 	next    metric.Collector // takes over when c returns
 	swap    bool
 	batch   *metric.Batch
