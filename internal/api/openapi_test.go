@@ -112,6 +112,7 @@ func TestDocumentAgrees(t *testing.T) {
 		"routes": {"name": "n", "parent": ""}, "inhibitions": {"name": "n", "source_matchers": []string{}, "target_matchers": []string{}},
 		"intervals": {"name": "n", "time_intervals": []string{}}, "maintenances": {"name": "n", "all": true}, "regions": {"name": "n"},
 		"users": {"name": "n", "role": "viewer", "password": "correct horse"}, "keys": {"name": "n", "role": "viewer"}, "settings": {"name": "n", "value": 1},
+		"scrapes": {"name": "n", "config": obj{"static_configs": []obj{}}}, "rules": {"name": "n", "groups": []obj{}},
 	}
 	silence := obj{"matchers": []string{"a=b"}, "ends_at": time.Now().Add(time.Hour)}
 	bodies := map[string]any{

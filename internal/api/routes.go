@@ -30,6 +30,8 @@ func resources() []resource {
 		{model.KindInterval, "intervals", viewer, editor, model.Interval{}},
 		{model.KindMaintenance, "maintenances", viewer, editor, model.Maintenance{}},
 		{model.KindRegion, "regions", viewer, editor, model.Region{}},
+		{model.KindScrape, "scrapes", viewer, editor, scrapeBody{}},
+		{model.KindRules, "rules", viewer, editor, rulesBody{}},
 		{model.KindUser, "users", admin, admin, model.User{}},
 		{model.KindKey, "keys", admin, admin, model.Key{}},
 		{model.KindSetting, "settings", viewer, admin, model.Setting{}},
@@ -42,6 +44,27 @@ var pageParams = []param{
 	{"limit", "length of a page, 1 to 1000; 50 when left out"},
 	{"cursor", "the next of the page before"},
 }
+
+// scrapeBody and rulesBody document two kinds of record for OpenAPI; their own
+// packages read them.
+type (
+	scrapeBody struct {
+		Name        string            `json:"name"`
+		Description string            `json:"description,omitempty"`
+		Regions     []string          `json:"regions,omitempty"`
+		PerRegion   bool              `json:"per_region,omitempty"`
+		Workers     map[string]string `json:"workers,omitempty"`
+		Labels      map[string]string `json:"labels,omitempty"`
+		Paused      bool              `json:"paused,omitempty"`
+		Config      map[string]any    `json:"config"`
+	}
+	rulesBody struct {
+		Name     string            `json:"name"`
+		Groups   []map[string]any  `json:"groups"`
+		Disabled bool              `json:"disabled,omitempty"`
+		Labels   map[string]string `json:"labels,omitempty"`
+	}
+)
 
 // routes is the table of all routes. Nothing is reachable that is not here.
 func (a *API) routes() []route {

@@ -34,7 +34,7 @@ var engines = []struct {
 	{"go.etcd.io/etcd/", []string{"control"}, "consensus has one owner: its failure modes (full disk, damage) are handled there"},
 	{"github.com/hashicorp/memberlist", []string{"cluster"}, "gossip has one owner"},
 	{"github.com/prometheus/prometheus/tsdb", []string{"store"}, "a commit is only durable through store; a second owner would acknowledge unsafe samples"},
-	{"github.com/prometheus/prometheus/web/api/v1", []string{"query"}, "one place answers the Prometheus API with rights and limits"},
+	{"github.com/prometheus/prometheus/web/api/v1", []string{"query", "app"}, "one place answers the Prometheus API with rights and limits; app joins what servers say in its types"},
 	{"github.com/prometheus/prometheus/promql", []string{"query", "rules"}, "query limits hold only if nobody evaluates beside them"},
 	{"github.com/prometheus/prometheus/storage/remote", []string{"ingest", "query"}, "decoders of strangers' data are bounded in ingest (write) and query (read)"},
 	{"github.com/prometheus/prometheus/scrape", []string{"scrape", "query"}, "scraping has one owner; query needs the types of its targets API"},

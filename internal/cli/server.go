@@ -190,19 +190,27 @@ func verifyControlCmd() *cobra.Command {
 
 func importCmd(c *client) *cobra.Command {
 	cmd := &cobra.Command{Use: "import", Short: "Take over the configuration of other systems"}
+	cmd.AddCommand(
+		importFile(c, "alertmanager", "alertmanager.yml", "receivers, routes, inhibitions, time intervals", app.ImportAlertmanager),
+		importFile(c, "prometheus", "prometheus.yml", "scrape jobs and rules", app.ImportPrometheus))
+	return cmd
+}
+
+// importFile makes the command that takes over one kind of file.
+func importFile(c *client, name, file, what string, read func([]byte) ([]model.Document, []string, error)) *cobra.Command {
 	var apply, dry bool
 	am := &cobra.Command{
-		Use: "alertmanager FILE", Args: cobra.ExactArgs(1),
-		Short: "Take over an alertmanager.yml: receivers, routes, inhibitions, time intervals",
-		Long:  "Print an alertmanager.yml as documents for apply, or apply them at once. What cannot be taken over is listed; nothing is dropped silently.",
-		Example: `  panoptes import alertmanager alertmanager.yml > records.yml
-  panoptes import alertmanager alertmanager.yml --apply`,
+		Use: name + " FILE", Args: cobra.ExactArgs(1),
+		Short: "Take over a " + file + ": " + what,
+		Long:  "Print a " + file + " as documents for apply, or apply them at once. What cannot be taken over is listed; nothing is dropped silently.",
+		Example: fmt.Sprintf(`  panoptes import %[1]s %[2]s > records.yml
+  panoptes import %[1]s %[2]s --apply`, name, file),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := os.ReadFile(args[0])
 			if err != nil {
 				return err
 			}
-			docs, notes, err := app.ImportAlertmanager(data)
+			docs, notes, err := read(data)
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("%s: %w", args[0], err)}
 			}
@@ -230,8 +238,7 @@ func importCmd(c *client) *cobra.Command {
 	}
 	am.Flags().BoolVar(&apply, "apply", false, "write the records to the server")
 	am.Flags().BoolVar(&dry, "dry-run", false, "show what applying would change")
-	cmd.AddCommand(am)
-	return cmd
+	return am
 }
 
 func printDocuments(w io.Writer, docs []model.Document) error {

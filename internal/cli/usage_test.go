@@ -19,7 +19,7 @@ func TestWrongUsage(t *testing.T) {
 		"node evict n1":              `"panoptes node" has no command "evict"`,
 		"token create --uses many":   `See "panoptes token create --help"`,
 		"check evil":                 `"panoptes check" has no command "evil"`,
-		"import prometheus":          `"panoptes import" has no command "prometheus"`,
+		"import zabbix":              `"panoptes import" has no command "zabbix"`,
 		"check add":                  `See "panoptes check add --help"`,
 		"query":                      `See "panoptes query --help"`,
 		"version --evil":             `See "panoptes version --help"`,
