@@ -62,6 +62,7 @@ type Destination struct {
 	Connected bool
 	Behind    bool   // it has a backlog, so that nobody waits for it
 	Dropped   bool   // something was dropped that it has not been told to copy from elsewhere yet
+	Outside   bool   // it is no server
 	LastErr   string // why it takes nothing, or is not connected; empty: all is well
 }
 
@@ -76,7 +77,11 @@ func (r *Relay) Destinations() []Destination {
 		if ms, ok := r.journal.index.since(d.acked); ok && o.Bytes > 0 {
 			o.Oldest = time.UnixMilli(ms)
 		}
-		if err := firstError(d.refusing, d.lastErr); err != nil {
+		err := firstError(d.refusing, d.lastErr)
+		if out := r.deps.Outside[id]; out != nil {
+			o.Outside, err = true, firstError(out.Err(), err)
+		}
+		if err != nil {
 			o.LastErr = err.Error()
 		}
 		list = append(list, o)
@@ -107,7 +112,7 @@ func (r *Relay) Lag() time.Duration {
 func (r *Relay) SetDestinations(ids []string) {
 	r.mu.Lock()
 	for id := range r.dests {
-		if !slices.Contains(ids, id) {
+		if !slices.Contains(ids, id) && r.deps.Outside[id] == nil {
 			delete(r.dests, id)
 			r.dirty = true
 			r.log.Info("destination removed", "node", id)
@@ -127,6 +132,7 @@ func (r *Relay) SetDestinations(ids []string) {
 		r.log.Info("destination added", "node", id)
 	}
 	r.lost = false
+	r.addOutside()
 	r.alone.Store(len(r.dests) == 0)
 	r.releaseLocked(time.Now())
 	r.mu.Unlock()

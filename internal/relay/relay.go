@@ -101,6 +101,10 @@ type Deps struct {
 	// samples and events of that time have to be copied from elsewhere. It must
 	// not wait. nil: nobody wants to know.
 	Missed func(source string, from, to time.Time)
+	// Outside is what is not a server and gets all the same what this one
+	// takes, by names that no server has. Each has a place in the log as servers
+	// have; nobody waits for it.
+	Outside map[string]Outside
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
@@ -227,6 +231,7 @@ func (r *Relay) openLog() error {
 	for _, o := range odd {
 		r.setAside(o, st.Newest)
 	}
+	r.addOutside()
 	r.alone.Store(len(r.dests) == 0)
 	j.index.next = max(j.index.next, st.Next, 1)
 	for _, d := range r.dests {

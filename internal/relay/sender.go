@@ -72,7 +72,11 @@ func (s *senders) stop() {
 func (r *Relay) feed(ctx context.Context, d *destination) {
 	for wait := retryFrom; ctx.Err() == nil; {
 		begun := time.Now()
-		err := r.push(ctx, d)
+		push := r.push
+		if r.deps.Outside[d.id] != nil {
+			push = r.pour
+		}
+		err := push(ctx, d)
 		r.unlinked(d, err)
 		if ctx.Err() != nil {
 			return
