@@ -124,6 +124,7 @@ type App struct {
 	watching atomic.Bool  // checks were taken up
 	placed   atomic.Int64 // checks that the worker here runs
 	members  atomic.Pointer[[]control.ControlMember]
+	quorum   quorum
 	revoked  atomic.Pointer[[]string] // ids of nodes that were removed
 	known    chan struct{}            // closed once it is known to whom samples and events are sent
 	knowOnce sync.Once

@@ -247,6 +247,9 @@ func (a *App) takeMembers(states map[string]model.MemberState) {
 			continue
 		}
 		a.log.Info("server "+string(m.State), "server", m.Name, "id", m.ID, "was", old)
+		if m.State == model.MemberAlive && a.control != nil && a.quorum.healed(time.Now()) {
+			a.rejoinControl()
+		}
 		if a.placement.owns("node/"+m.ID) && m.State != model.MemberSuspect && (old != model.MemberSuspect || m.State != model.MemberAlive) {
 			a.events.record(nodeEvent(m))
 		}

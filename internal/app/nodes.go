@@ -412,6 +412,7 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		list, err := a.control.Members(lctx)
 		cancel()
+		a.quorum.look(time.Now(), a.control.Writable())
 		if err == nil {
 			a.members.Store(&list)
 		} else if a.members.Load() == nil {
