@@ -157,7 +157,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, deps: deps, log: deps.Logger, run: model.NewID(time.Now()), disk: disk,
-		box: newOutbox(), servers: openServers(filepath.Join(cfg.Dir, "servers.json"), cfg.NodeID, cfg.Servers),
+		box: newOutbox(), servers: openServers(serversFile(cfg.Dir), cfg.NodeID, cfg.Servers),
 		changed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1), spoolNow: make(chan struct{}, 1),
 		results: &resultQueue{}, checks: map[string]model.Check{}, began: time.Now(),
 	}
@@ -338,3 +338,6 @@ func (a *Agent) hello() uplink.Hello {
 
 // String names the agent in logs.
 func (a *Agent) String() string { return fmt.Sprintf("agent %s (%s)", a.cfg.Name, a.cfg.NodeID) }
+
+// ServerAddrs are where servers answer, as far as is known.
+func (a *Agent) ServerAddrs() []string { return a.servers.addrs() }

@@ -114,3 +114,12 @@ func writeFile(path string, b []byte) error {
 	}
 	return nil
 }
+
+// RememberServers keeps the addresses that were learned when joining, so that
+// the agent finds them after a restart.
+func RememberServers(dir string, list []uplink.Server) error {
+	s := &servers{path: serversFile(dir)}
+	return s.set(list)
+}
+
+func serversFile(dir string) string { return filepath.Join(dir, "servers.json") }

@@ -263,7 +263,7 @@ func FuzzBuffer(f *testing.F) {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "0000000000000001.seg"), seg, 0o600))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "cursor"), cursor, 0o600))
-		s, err := spool.Open(spool.Config{Dir: dir}, spool.Deps{})
+		s, err := spool.Open(spool.Config{Dir: dir}, spool.Deps{Sync: func(*os.File) error { return nil }})
 		require.NoError(t, err)
 		defer s.Close() //nolint:errcheck // only looked at
 		for n := 0; ; n++ {
