@@ -10,9 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"gopkg.in/yaml.v3"
 
 	"panoptes/internal/model"
 )
@@ -26,9 +27,13 @@ func ParseFile(data []byte) ([]Group, error) {
 	if len(data) > maxFileBytes {
 		return nil, fmt.Errorf("%w: a rule file may have %d bytes", model.ErrTooLarge, maxFileBytes)
 	}
-	b, err := yaml.YAMLToJSONStrict(data)
+	var doc any
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, model.Invalid{{Msg: "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
+	}
+	b, err := json.Marshal(texts(doc))
 	if err != nil {
-		return nil, model.Invalid{{Msg: "not valid YAML: " + err.Error()}}
+		return nil, model.Invalid{{Msg: "not a rule file: " + strings.TrimPrefix(err.Error(), "json: ")}}
 	}
 	var raw struct {
 		Groups []json.RawMessage `json:"groups"`
@@ -37,6 +42,25 @@ func ParseFile(data []byte) ([]Group, error) {
 		return nil, err
 	}
 	return parseGroups(raw.Groups)
+}
+
+// texts undoes what YAML makes of texts that look like a date.
+func texts(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			v[k] = texts(e)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = texts(e)
+		}
+	case time.Time:
+		if v.Equal(v.Truncate(24 * time.Hour)) {
+			return v.Format(time.DateOnly)
+		}
+	}
+	return v
 }
 
 // stamp tells whether a file has changed.

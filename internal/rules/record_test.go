@@ -83,6 +83,19 @@ func FuzzNormalize(f *testing.F) {
 	})
 }
 
+// A file is YAML: anchors, merges, texts that look like something else.
+func TestParseFile(t *testing.T) {
+	groups, err := rules.ParseFile([]byte("groups:\n- name: g\n  rules:\n  - &a {alert: A, expr: 1, labels: {since: 2026-01-02, tier: 2, on: true}}\n  - {<<: *a, alert: B}\n"))
+	require.NoError(t, err)
+	require.Equal(t, "B", groups[0].Rules[1].Name())
+	require.Equal(t, map[string]rules.Text{"since": "2026-01-02", "tier": "2", "on": "true"}, groups[0].Rules[1].Labels)
+	for _, bad := range []string{"groups: [", "groups:\n- name: g\n  name: h\n", "- 1", "1: 2", "groups: {a: .nan}", "group: []"} {
+		_, err := rules.ParseFile([]byte(bad))
+		var inv model.Invalid
+		require.ErrorAs(t, err, &inv, bad)
+	}
+}
+
 // Files are this server's own: read at the start, followed while they change,
 // and a bad one keeps what it was.
 func TestFiles(t *testing.T) {

@@ -36,6 +36,8 @@ type Config struct {
 	OutageLookback time.Duration // how far back the start of pending alerts is looked for; default 1 h
 	FilePoll       time.Duration // between two looks at Dir; default 10 s
 	MaxTrySamples  int           // of one Try; default 5 million
+	MaxSamples     int           // that one query of our own engine may hold in memory; default 50 million
+	Lookback       time.Duration // of our own engine: the age at which a sample no longer counts as current; default 5 min
 	ExternalLabels labels.Labels // for templates
 }
 
@@ -48,6 +50,8 @@ func (c *Config) setDefaults() {
 	c.OutageLookback = cmp.Or(c.OutageLookback, time.Hour)
 	c.FilePoll = cmp.Or(c.FilePoll, 10*time.Second)
 	c.MaxTrySamples = cmp.Or(c.MaxTrySamples, 5_000_000)
+	c.MaxSamples = cmp.Or(c.MaxSamples, 50_000_000)
+	c.Lookback = cmp.Or(c.Lookback, 5*time.Minute)
 }
 
 // Alert is one alert as it is handed to the alerting parts. EndsAt lies in the
@@ -58,9 +62,11 @@ type Alert struct {
 	GeneratorURL        string
 }
 
-// Deps are the collaborators. Queryable, Engine, Appendable and Put are needed.
+// Deps are the collaborators. Queryable, Appendable and Put are needed.
 type Deps struct {
-	Queryable  storage.Queryable
+	Queryable storage.Queryable
+	// Engine evaluates. nil: one of our own, so that rules never wait behind
+	// people's queries.
 	Engine     promql.QueryEngine
 	Appendable storage.Appendable // must honour storage.AppendOptions
 	// Put hands alerts to the alerting parts of all live servers. It is called
@@ -89,6 +95,7 @@ type Rules struct {
 	outbox        *outbox
 	changed       chan struct{} // of size one: the plan has to be looked at again
 	primed        sync.Map      // *engine.Group → *priming
+	tries         chan struct{} // of the size of maxTries: who may try now
 
 	mu      sync.RWMutex // guards the rest
 	records map[string]set
@@ -113,22 +120,29 @@ func New(cfg Config, deps Deps) (*Rules, error) {
 	if cfg.Node == "" {
 		inv.Add("node", "must be given")
 	}
-	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset} {
+	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset, "lookback": cfg.Lookback} {
 		if d < 0 {
 			inv.Add(name, "must not be negative; leave it out for the default")
 		}
 	}
-	if cfg.MaxSeries < 0 || cfg.MaxConcurrent < 0 || cfg.MaxTrySamples < 0 {
-		inv.Add("max_series", "and max_concurrent and max_try_samples must not be negative")
+	if min(cfg.MaxSeries, cfg.MaxConcurrent, cfg.MaxTrySamples, cfg.MaxSamples) < 0 {
+		inv.Add("max_series", "and the other limits must not be negative")
 	}
 	if err := inv.Err(); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	if deps.Queryable == nil || deps.Engine == nil || deps.Appendable == nil || deps.Put == nil {
-		return nil, errors.New("rules: Queryable, Engine, Appendable and Put must be given")
+	if deps.Queryable == nil || deps.Appendable == nil || deps.Put == nil {
+		return nil, errors.New("rules: Queryable, Appendable and Put must be given")
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Engine == nil {
+		deps.Engine = promql.NewEngine(promql.EngineOpts{
+			Logger: deps.Logger, MaxSamples: cfg.MaxSamples, Timeout: cfg.EvalTimeout, LookbackDelta: cfg.Lookback,
+			NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
+			EnableAtModifier:         true, EnableNegativeOffset: true,
+		})
 	}
 	if deps.Owns == nil {
 		deps.Owns = func(string) bool { return true }
@@ -140,7 +154,7 @@ func New(cfg Config, deps Deps) (*Rules, error) {
 		deps.ExternalURL = &url.URL{}
 	}
 	r := &Rules{
-		cfg: cfg, deps: deps, log: deps.Logger, changed: make(chan struct{}, 1),
+		cfg: cfg, deps: deps, log: deps.Logger, changed: make(chan struct{}, 1), tries: make(chan struct{}, maxTries),
 		records: map[string]set{}, files: map[string]set{}, faults: map[string]error{},
 	}
 	r.met = newMetrics(deps.Registerer, r)

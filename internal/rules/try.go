@@ -49,6 +49,7 @@ type Firing struct {
 
 // The limits of a trial.
 const (
+	maxTries      = 2 // at once
 	maxTrySpan    = 31 * 24 * time.Hour
 	maxTrySteps   = 100_000
 	maxTryFirings = 1000
@@ -60,7 +61,16 @@ const (
 // Try evaluates a group from one time to another without writing or telling
 // anything. Series that the group itself records are computed too; those
 // recorded elsewhere are taken from the store as they are.
+//
+// Faults of the arguments are model.Invalid; model.ErrLimit says that others
+// are trying already. Try works whether or not Run does.
 func (r *Rules) Try(ctx context.Context, g Group, from, to time.Time) (Trial, error) {
+	select {
+	case r.tries <- struct{}{}:
+		defer func() { <-r.tries }()
+	default:
+		return Trial{}, fmt.Errorf("%w: %d rule groups are being tried already; try again in a moment", model.ErrLimit, maxTries)
+	}
 	rg, err := g.engine(nil)
 	if err != nil {
 		return Trial{}, err
