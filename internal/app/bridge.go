@@ -72,10 +72,13 @@ func (b *bridge) follow(eventID string, t verdict.Transition) {
 	b.mu.Lock()
 	_, again := b.known[eventID]
 	b.known[eventID] = now
-	if full, ok := b.lookup(t.Check.ID); ok {
+	// An event knows too little of its check to raise an alert: one whose record
+	// has not arrived yet is looked at when it has.
+	full, ok := b.lookup(t.Check.ID)
+	if ok {
 		t.Check = full
 	}
-	old := now.Sub(t.At) > lateAfter
+	old := !ok || now.Sub(t.At) > lateAfter
 	stale := t.At.Before(b.newest[t.Check.ID])
 	if !again && old {
 		b.late[t.Check.ID] = now
@@ -98,10 +101,15 @@ func (b *bridge) settleLate(ctx context.Context, now time.Time) {
 	b.mu.Lock()
 	var due []string
 	for id, at := range b.late {
-		if now.Sub(at) >= lateSettle {
-			due = append(due, id)
-			delete(b.late, id)
+		if now.Sub(at) < lateSettle {
+			continue
 		}
+		if _, ok := b.lookup(id); ok {
+			due = append(due, id)
+		} else if now.Sub(at) < knownFor {
+			continue
+		}
+		delete(b.late, id)
 	}
 	for id, at := range b.known {
 		if now.Sub(at) >= knownFor {

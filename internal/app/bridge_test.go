@@ -96,3 +96,42 @@ func TestAlertFollowsTheRecord(t *testing.T) {
 	require.Len(t, ended, 2)
 	require.Equal(t, "store", ended[1].Labels["check"])
 }
+
+// What happened long ago, and what happened to a check that is not known yet,
+// raises nothing by itself; in the end the check has the alert that follows.
+func TestLateAndEarlyStatesRaiseNoStrayAlert(t *testing.T) {
+	check := model.Check{ID: "1", Name: "shop", Type: "http", Severity: "critical"}
+	var known bool
+	var past []verdict.Transition
+	var raised []alert.Alert
+	b := newBridge(nil, slog.New(slog.DiscardHandler))
+	b.seen = func(t verdict.Transition) { past = append(past, t) }
+	b.lookup = func(string) (model.Check, bool) { return check, known }
+	b.past = func(context.Context, string) ([]verdict.Transition, error) { return past, nil }
+	b.put = func(_ context.Context, list ...alert.Alert) error { raised = append(raised, list...); return nil }
+	now := time.Now()
+	told := func(id string, from, to model.Status, at time.Time) {
+		b.follow(id, verdict.Transition{ID: id, Check: model.Check{ID: "1", Name: "shop"}, From: from, To: to, At: at, Notify: true})
+	}
+
+	told("a", model.StatusUp, model.StatusDown, now.Add(-time.Second))
+	b.settleLate(t.Context(), now.Add(time.Minute))
+	require.Empty(t, raised, "its record is not here")
+	known = true
+	b.settleLate(t.Context(), now.Add(time.Minute))
+	require.Len(t, raised, 1)
+	require.Equal(t, "critical", raised[0].Labels["severity"])
+	require.Equal(t, "http", raised[0].Labels["type"])
+
+	told("b", model.StatusDown, model.StatusUp, now)
+	require.Len(t, raised, 2)
+	require.False(t, raised[1].EndsAt.After(time.Now()), "it has ended")
+
+	raised, past = nil, nil
+	told("c", model.StatusUp, model.StatusDown, now.Add(-time.Hour))
+	told("d", model.StatusDown, model.StatusUp, now.Add(-50*time.Minute))
+	told("d", model.StatusDown, model.StatusUp, now.Add(-50*time.Minute))
+	require.Len(t, past, 2, "each once")
+	b.settleLate(t.Context(), now.Add(time.Minute))
+	require.Empty(t, raised, "it was down and up again while this server was away")
+}

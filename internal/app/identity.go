@@ -232,6 +232,21 @@ func (a *App) readWelcome() (w welcome, err error) {
 // maxVoters is how many servers keep the configuration; further ones ask them.
 const maxVoters = 5
 
+// reachPatience is how long a server that joins has to take a connection.
+const reachPatience = 3 * time.Second
+
+// reach sees whether a server that joins can be reached where it says: one that
+// cannot would be a member that does not answer. Its port is open already.
+func reach(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, reachPatience)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w: the other servers cannot reach this one at %s, where it says it is (%w): correct --bind or --advertise, or the firewall between them, and join again", model.ErrConflict, addr, err)
+	}
+	return conn.Close()
+}
+
 // greet makes a server or witness a member of the configuration store and tells
 // it what it needs. It may be asked again by one that was cut off.
 func (a *App) greet(ctx context.Context, n model.Node) (json.RawMessage, error) {
@@ -240,6 +255,9 @@ func (a *App) greet(ctx context.Context, n model.Node) (json.RawMessage, error) 
 	}
 	if a.control == nil {
 		return nil, fmt.Errorf("%w: the configuration store of this server is damaged; join another one", model.ErrUnavailable)
+	}
+	if err := reach(ctx, n.Addresses.Cluster); err != nil {
+		return nil, err
 	}
 	if err := a.removeReplaced(ctx); err != nil {
 		return nil, err

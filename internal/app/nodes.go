@@ -100,8 +100,8 @@ func (c clusterForAPI) Nodes(ctx context.Context) []api.Node {
 }
 
 func (c clusterForAPI) controlRoles(byID map[string]*api.Node) {
-	if c.control == nil {
-		return
+	if c.control == nil || c.members.Load() == nil {
+		return // not known yet
 	}
 	for _, n := range byID {
 		if n.Role == model.RoleServer && !n.Revoked {

@@ -190,7 +190,7 @@ func (v clusterView) print(w io.Writer) error {
 		fmt.Fprintf(w, "configuration CANNOT be changed here: %s; watching and warning go on\n", printable(first(info.Reason, "no majority of the voters is reached")))
 	}
 	if info.Split {
-		fmt.Fprintln(w, "the network between the servers is CUT; both sides watch and warn, and unite when it heals")
+		fmt.Fprintln(w, "NOT ALL SERVERS ARE REACHED: they are down, or the network between is cut; what is reached watches and warns, and all unite afterwards")
 	}
 	if err := nodeTable(w, list); err != nil {
 		return err

@@ -186,6 +186,6 @@ func TestStatusOfACluster(t *testing.T) {
 	}
 	_, out, _ = run(t, h, "", "status")
 	require.Contains(t, out, "configuration CANNOT be changed here: 1 of 3 voters answers, 2 are needed; watching and warning go on")
-	require.Contains(t, out, "is CUT")
+	require.Contains(t, out, "NOT ALL SERVERS ARE REACHED")
 
 }

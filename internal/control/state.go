@@ -38,7 +38,7 @@ func (c *Control) state() error {
 	case c.late.Load():
 		reason = fmt.Sprintf("the configuration store did not get ready in %s: no majority of servers%s, or its log is damaged", c.cfg.StartTimeout, c.without())
 	default:
-		reason = "the configuration store is starting"
+		reason = "the configuration store is starting" + c.without()
 	}
 	return fmt.Errorf("%w: %s", model.ErrUnavailable, reason)
 }
