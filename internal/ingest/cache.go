@@ -42,6 +42,8 @@ type entry struct {
 	labels labels.Labels
 	ref    atomic.Uint64 // storage.SeriesRef; 0 = not known
 	owner  *source       // who brought it; it counts as active there
+	member *replica      // whose it is; nil = of nobody who has a double
+	charge *tally        // counts it instead when doubles bring it, too
 
 	next  atomic.Pointer[entry] // what came behind it the last time
 	epoch atomic.Uint32         // of the generation it is in; 0 = not in the cache
@@ -122,9 +124,18 @@ func (prev *entry) follow(e *entry) {
 
 // forget ends what e has been in the cache.
 func (e *entry) forget() {
-	e.owner.active.Add(-1)
+	e.release()
 	e.epoch.Store(0)
 	e.next.Store(nil)
+}
+
+// release ends that e counts as active.
+func (e *entry) release() {
+	if e.charge != nil {
+		e.charge.release()
+		return
+	}
+	e.owner.active.Add(-1)
 }
 
 // rotate makes room in the shard of hash when its time has come.
@@ -151,7 +162,7 @@ func (c *cache) add(hash uint64, e *entry) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if have := s.young[hash]; have != nil {
-		e.owner.active.Add(-1)
+		e.release()
 		if have.key == e.key {
 			return have
 		}
@@ -167,36 +178,4 @@ func (c *cache) add(hash uint64, e *entry) *entry {
 	e.epoch.Store(s.epoch.Load())
 	c.size.Add(1)
 	return e
-}
-
-// source is somebody who writes.
-type source struct {
-	active atomic.Int64 // series it brought that the cache holds
-}
-
-// take counts one more active series unless there are limit already.
-func (s *source) take(limit int) bool {
-	if s.active.Add(1) > int64(limit) {
-		s.active.Add(-1)
-		return false
-	}
-	return true
-}
-
-// sources knows everybody who has written. Names are authenticated, so they
-// are not many.
-type sources struct {
-	mu     sync.Mutex // guards byName
-	byName map[string]*source
-}
-
-func (s *sources) get(name string) *source {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	src := s.byName[name]
-	if src == nil {
-		src = &source{}
-		s.byName[name] = src
-	}
-	return src
 }

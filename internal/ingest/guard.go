@@ -26,6 +26,8 @@ type outcome struct {
 	mu         sync.Mutex // guards the fields below
 	internal   error      // the first error that is not the client's
 	limited    bool       // a limit was met
+	later      bool       // one that passes
+	doubles    int        // series of replicas that are not elected
 	duplicates int
 	samples    int
 	histograms int
@@ -41,23 +43,30 @@ func (a *guard) Appender(ctx context.Context) storage.Appender {
 	if !ok {
 		o = &outcome{src: a.g.sources.get("")}
 	}
+	bound := a.g.deps.Bound(ctx)
 	app := a.g.deps.Appendable.Appender(ctx)
 	o.mu.Lock()
 	o.open = append(o.open, app)
 	o.mu.Unlock()
 	return &guardedAppender{
 		Appender: app, g: a.g, o: o,
-		maxT: time.Now().Add(a.g.cfg.MaxAhead).UnixMilli(),
+		maxT: time.Now().Add(a.g.cfg.MaxAhead).UnixMilli(), bound: bound, known: a.g.cacheOf(bound),
 	}
 }
 
 type guardedAppender struct {
 	storage.Appender
-	g    *Ingest
-	o    *outcome
-	maxT int64
-	key  []byte
-	raw  []byte
+	g     *Ingest
+	o     *outcome
+	maxT  int64
+	bound labels.Labels
+	known *cache
+	key   []byte
+	raw   []byte
+	last  *entry // found last
+
+	member *replica // whose turn was looked at last
+	mine   bool     // whether it is stored
 }
 
 // find checks a series at first sight; a known one costs a look into the cache.
@@ -65,16 +74,43 @@ func (a *guardedAppender) find(ls labels.Labels) (*entry, error) {
 	// No key of remote write 1 begins with this byte.
 	a.raw = ls.Bytes(a.raw)
 	a.key = append(append(a.key[:0], 0xff), a.raw...)
-	e, hash := a.g.known.get(a.key)
+	e, hash := a.known.get(a.key)
 	if e != nil {
+		a.last = e
 		return e, nil
 	}
 	ls = ls.WithoutEmpty()
 	err := a.g.checkLabels(ls)
+	var member *replica
 	if err == nil {
-		e, err = a.g.admit(hash, string(a.key), ls, a.o.src)
+		ls, member, err = a.g.identify(ls, a.bound)
 	}
+	if err == nil {
+		e, err = a.g.admit(a.known, hash, &entry{key: string(a.key), labels: ls, owner: a.o.src, member: member}, knownTo(a.Appender, ls))
+	}
+	a.last = e
 	return e, a.note(err)
+}
+
+// series returns what a handler's reference and labels stand for: the reference
+// and labels for the storage. keep is false for a replica that is not elected.
+func (a *guardedAppender) series(ref storage.SeriesRef, ls labels.Labels) (e *entry, _ storage.SeriesRef, _ labels.Labels, keep bool, err error) {
+	if ref != 0 && a.last != nil && a.last.seriesRef() == ref {
+		return nil, ref, a.last.labels, true, nil
+	}
+	if e, err = a.find(ls); err != nil {
+		return nil, 0, ls, false, err
+	}
+	if r := e.member; r != nil {
+		if a.member != r {
+			a.member, a.mine = r, a.g.elections.elected(r, time.Now())
+		}
+		if !a.mine {
+			a.o.doubles++
+			return e, 0, ls, false, nil
+		}
+	}
+	return e, e.seriesRef(), e.labels, true, nil
 }
 
 // note counts a refusal and remembers an error that is not the client's.
@@ -96,6 +132,7 @@ func (a *guardedAppender) note(err error) error {
 		a.g.metrics.refused.WithLabelValues(reason).Inc()
 	}
 	a.o.limited = a.o.limited || r != nil && r.limit
+	a.o.later = a.o.later || r != nil && r.later
 	return err
 }
 
@@ -103,13 +140,9 @@ func (a *guardedAppender) Append(ref storage.SeriesRef, ls labels.Labels, t int6
 	if t > a.maxT {
 		return 0, a.note(invalid("future", "series %s, sample at %s: more than %s ahead of this server's clock", brief(ls), stamp(t), a.g.cfg.MaxAhead))
 	}
-	var e *entry
-	if ref == 0 {
-		var err error
-		if e, err = a.find(ls); err != nil {
-			return 0, err
-		}
-		ref, ls = e.seriesRef(), e.labels
+	e, ref, ls, keep, err := a.series(ref, ls)
+	if err != nil || !keep {
+		return 0, err
 	}
 	got, err := a.Appender.Append(ref, ls, t, v)
 	return a.done(e, ref, got, err, &a.o.samples)
@@ -119,13 +152,9 @@ func (a *guardedAppender) AppendHistogram(ref storage.SeriesRef, ls labels.Label
 	if t > a.maxT {
 		return 0, a.note(invalid("future", "series %s, sample at %s: more than %s ahead of this server's clock", brief(ls), stamp(t), a.g.cfg.MaxAhead))
 	}
-	var e *entry
-	if ref == 0 {
-		var err error
-		if e, err = a.find(ls); err != nil {
-			return 0, err
-		}
-		ref, ls = e.seriesRef(), e.labels
+	e, ref, ls, keep, err := a.series(ref, ls)
+	if err != nil || !keep {
+		return 0, err
 	}
 	got, err := a.Appender.AppendHistogram(ref, ls, t, h, fh)
 	return a.done(e, ref, got, err, &a.o.histograms)
@@ -147,11 +176,64 @@ func (a *guardedAppender) done(e *entry, ref, got storage.SeriesRef, err error, 
 	return got, nil
 }
 
+// oldestStart is how long before its sample a counter's start may lie to be
+// stored as a zero: older ones matter to no rate.
+const oldestStart = int64(2 * time.Hour / time.Millisecond)
+
+// started says whether a counter's start is worth a zero.
+func (a *guardedAppender) started(t, st int64) bool {
+	return t <= a.maxT && st < t && t-st <= oldestStart
+}
+
+// AppendSTZeroSample stores that a counter began at zero. That it cannot be
+// stored, for example because a sample is there already, is no error of the request.
+func (a *guardedAppender) AppendSTZeroSample(ref storage.SeriesRef, ls labels.Labels, t, st int64) (storage.SeriesRef, error) {
+	if !a.started(t, st) {
+		return ref, nil
+	}
+	e, ref, ls, keep, err := a.series(ref, ls)
+	if err != nil || !keep {
+		return 0, err
+	}
+	got, err := a.Appender.AppendSTZeroSample(ref, ls, t, st)
+	return zeroed(e, ref, got, err)
+}
+
+// AppendHistogramSTZeroSample does the same for a native histogram.
+func (a *guardedAppender) AppendHistogramSTZeroSample(ref storage.SeriesRef, ls labels.Labels, t, st int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
+	if !a.started(t, st) {
+		return ref, nil
+	}
+	e, ref, ls, keep, err := a.series(ref, ls)
+	if err != nil || !keep {
+		return 0, err
+	}
+	got, err := a.Appender.AppendHistogramSTZeroSample(ref, ls, t, st, h, fh)
+	return zeroed(e, ref, got, err)
+}
+
+func zeroed(e *entry, ref, got storage.SeriesRef, err error) (storage.SeriesRef, error) {
+	if err != nil {
+		return ref, nil
+	}
+	if e != nil {
+		e.learn(ref, got)
+	}
+	return got, nil
+}
+
 // AppendExemplar leaves out what is wrong with an exemplar's own labels.
 func (a *guardedAppender) AppendExemplar(ref storage.SeriesRef, ls labels.Labels, x exemplar.Exemplar) (storage.SeriesRef, error) {
 	err := a.g.checkExemplar(x.Labels)
 	if err == nil && x.Ts > a.maxT {
 		err = invalid("future", "series %s, exemplar at %s: more than %s ahead of this server's clock", brief(ls), stamp(x.Ts), a.g.cfg.MaxAhead)
+	}
+	keep := true
+	if err == nil {
+		_, ref, ls, keep, err = a.series(ref, ls)
+	}
+	if err == nil && !keep {
+		return 0, nil
 	}
 	if err == nil {
 		ref, err = a.Appender.AppendExemplar(ref, ls, x)
@@ -168,6 +250,10 @@ func (a *guardedAppender) Commit() error {
 	a.o.closed(a.Appender)
 	err := a.Appender.Commit()
 	if err == nil {
+		a.o.src.spend(a.o.samples+a.o.histograms, time.Now())
+		if a.o.doubles > 0 {
+			a.g.metrics.doubles.WithLabelValues(a.o.proto).Add(float64(a.o.doubles))
+		}
 		a.g.metrics.stored(a.o.proto, a.o.samples, a.o.histograms, a.o.exemplars, a.o.duplicates)
 	}
 	return a.note(err)

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/klauspost/compress/snappy"
 
@@ -58,7 +59,12 @@ func (g *Ingest) serveWrite(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, proto, answer(http.StatusUnsupportedMediaType, "encoding", "Content-Encoding %.50q is not understood; send snappy (block format)", enc))
 		return
 	}
-	body, free, err := g.read(w, r)
+	src := g.sources.get(g.deps.Source(r.Context()))
+	if err := src.admitted(time.Now()); err != nil {
+		g.fail(w, proto, err)
+		return
+	}
+	body, held, free, err := g.read(w, r, src)
 	defer free()
 	if err != nil {
 		g.fail(w, proto, err)
@@ -69,12 +75,11 @@ func (g *Ingest) serveWrite(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, proto, err)
 		return
 	}
-	if !g.budget.take(int64(size)) {
+	if !g.budget.take(src, int64(size), held) {
 		g.fail(w, proto, errBusy)
 		return
 	}
-	defer g.budget.give(int64(size))
-	src := g.sources.get(g.deps.Source(r.Context()))
+	defer g.budget.give(src, int64(size))
 
 	buf := g.buffers.get(size)
 	defer g.buffers.put(buf)
@@ -113,7 +118,12 @@ func (g *Ingest) serveOTLP(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, protoOTLP, answer(http.StatusUnsupportedMediaType, "encoding", "Content-Encoding %.50q is not understood; send gzip or none", enc))
 		return
 	}
-	body, free, err := g.read(w, r)
+	src := g.sources.get(g.deps.Source(r.Context()))
+	if err := src.admitted(time.Now()); err != nil {
+		g.fail(w, protoOTLP, err)
+		return
+	}
+	body, held, free, err := g.read(w, r, src)
 	defer free()
 	if err != nil {
 		g.fail(w, protoOTLP, err)
@@ -121,11 +131,11 @@ func (g *Ingest) serveOTLP(w http.ResponseWriter, r *http.Request) {
 	}
 	if enc == "gzip" {
 		most := min(g.cfg.MaxDecoded, max(ratioFrom, g.cfg.MaxRatio*len(body)))
-		if !g.budget.take(int64(most)) {
+		if !g.budget.take(src, int64(most), held) {
 			g.fail(w, protoOTLP, errBusy)
 			return
 		}
-		defer g.budget.give(int64(most))
+		defer g.budget.give(src, int64(most))
 		if body, err = gunzip(body, most); err != nil {
 			g.fail(w, protoOTLP, err)
 			return
@@ -133,7 +143,7 @@ func (g *Ingest) serveOTLP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Header.Del("Content-Encoding")
 	r.Header.Set("Content-Type", media)
-	g.pass(w, r, g.otlp, protoOTLP, body, g.sources.get(g.deps.Source(r.Context())))
+	g.pass(w, r, g.otlp, protoOTLP, body, src)
 }
 
 func gunzip(body []byte, most int) ([]byte, error) {
@@ -172,20 +182,21 @@ func negotiate(h http.Header) (proto string, err error) {
 
 var errBusy = answer(http.StatusTooManyRequests, "in_flight", "this server is taking in as much as it may hold in memory; try again")
 
-// read reads the body. free gives everything back, also after an error.
-func (g *Ingest) read(w http.ResponseWriter, r *http.Request) (body []byte, free func(), err error) {
+// read reads the body, for which it holds held bytes of the budget. free gives
+// everything back, also after an error.
+func (g *Ingest) read(w http.ResponseWriter, r *http.Request, from *source) (body []byte, held int64, free func(), err error) {
 	if r.ContentLength > int64(g.cfg.MaxBody) {
-		return nil, func() {}, g.bodyTooLarge()
+		return nil, 0, func() {}, g.bodyTooLarge()
 	}
 	most := int64(g.cfg.MaxBody)
 	if r.ContentLength >= 0 {
 		most = r.ContentLength
 	}
-	if !g.budget.take(most) {
-		return nil, func() {}, errBusy
+	if !g.budget.take(from, most, 0) {
+		return nil, 0, func() {}, errBusy
 	}
 	buf := g.buffers.get(int(max(r.ContentLength+1, 4096))) // one more, to see the end without growing
-	free = func() { g.budget.give(most); g.buffers.put(buf) }
+	free = func() { g.budget.give(from, most); g.buffers.put(buf) }
 	b := (*buf)[:0]
 	src := http.MaxBytesReader(w, r.Body, int64(g.cfg.MaxBody))
 	for {
@@ -198,11 +209,11 @@ func (g *Ingest) read(w http.ResponseWriter, r *http.Request) (body []byte, free
 		var large *http.MaxBytesError
 		switch {
 		case err == io.EOF:
-			return b, free, nil
+			return b, most, free, nil
 		case errors.As(err, &large):
-			return nil, free, g.bodyTooLarge()
+			return nil, most, free, g.bodyTooLarge()
 		case err != nil:
-			return nil, free, answer(http.StatusBadRequest, "body", "read body: %s", err)
+			return nil, most, free, answer(http.StatusBadRequest, "body", "read body: %s", err)
 		}
 	}
 }
@@ -270,6 +281,9 @@ func (w *outcomeWriter) WriteHeader(code int) {
 	case code == http.StatusInternalServerError:
 		code = http.StatusBadRequest // the storage did not complain, so the message is at fault
 	}
+	if code == http.StatusBadRequest && w.o.later {
+		code = http.StatusTooManyRequests
+	}
 	if code == http.StatusBadRequest && w.o.limited {
 		code = http.StatusUnprocessableEntity
 	}
@@ -298,6 +312,8 @@ func status(err error) (code int, reason string) {
 	switch {
 	case errors.As(err, &h):
 		return h.code, h.reason
+	case errors.As(err, &r) && r.later:
+		return http.StatusTooManyRequests, r.reason
 	case errors.As(err, &r) && r.limit:
 		return http.StatusUnprocessableEntity, r.reason
 	case errors.As(err, &r):

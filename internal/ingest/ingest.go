@@ -15,6 +15,7 @@ import (
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
 
@@ -34,6 +35,11 @@ type Config struct {
 	MaxKnownSeries     int           // series remembered between requests, for all sources; default 1 million
 	ActiveWindow       time.Duration // a series not written for one to two of these is no longer active; default 30 min
 	MaxAhead           time.Duration // how far a sample's time may lie in the future; default 10 min
+	MaxNewPerMinute    int           // series that the storage does not know, from one source; default 30,000, or 3/5 of MaxSeriesPerSource
+	MaxSampleRate      int           // samples per second of one source, averaged over 10 s; 0 = no limit
+	ClusterLabel       string        // names what several replicas measure; default "cluster"
+	ReplicaLabel       string        // tells those replicas apart and is not stored; default "__replica__"
+	ReplicaSilence     time.Duration // after which another replica is stored; default 30 s
 }
 
 func (c *Config) setDefaults() {
@@ -57,6 +63,18 @@ func (c *Config) setDefaults() {
 	if c.MaxAhead == 0 {
 		c.MaxAhead = 10 * time.Minute
 	}
+	if c.MaxNewPerMinute == 0 {
+		c.MaxNewPerMinute = max(30_000, c.MaxSeriesPerSource/5*3)
+	}
+	if c.ClusterLabel == "" {
+		c.ClusterLabel = "cluster"
+	}
+	if c.ReplicaLabel == "" {
+		c.ReplicaLabel = "__replica__"
+	}
+	if c.ReplicaSilence == 0 {
+		c.ReplicaSilence = 30 * time.Second
+	}
 }
 
 func (c *Config) validate() error {
@@ -65,11 +83,15 @@ func (c *Config) validate() error {
 		"max_body": int64(c.MaxBody), "max_decoded": int64(c.MaxDecoded), "max_ratio": int64(c.MaxRatio), "max_in_flight": c.MaxInFlight,
 		"max_labels": int64(c.MaxLabels), "max_label_name": int64(c.MaxLabelName), "max_label_value": int64(c.MaxLabelValue),
 		"max_series_per_source": int64(c.MaxSeriesPerSource), "max_known_series": int64(c.MaxKnownSeries),
-		"active_window": int64(c.ActiveWindow), "max_ahead": int64(c.MaxAhead),
+		"active_window": int64(c.ActiveWindow), "max_ahead": int64(c.MaxAhead), "max_new_per_minute": int64(c.MaxNewPerMinute),
+		"max_sample_rate": int64(c.MaxSampleRate), "replica_silence": int64(c.ReplicaSilence),
 	} {
 		if v < 0 {
 			inv.Add(name, "must not be negative; leave it out for the default")
 		}
+	}
+	if c.ClusterLabel == c.ReplicaLabel {
+		inv.Add("replica_label", "must not be the label that names the cluster")
 	}
 	return inv.Err()
 }
@@ -81,23 +103,31 @@ type Deps struct {
 	// with 503. A reference it hands out must never come to mean another series.
 	Appendable storage.Appendable
 	Source     func(context.Context) string // who writes, for the limit per source; nil = all are one
-	Registerer prometheus.Registerer        // must be the ingest's own, wrapped or not
+	// Bound returns the labels that who writes is bound to: every series gets
+	// them, and one that has other values is refused. nil = none.
+	Bound      func(context.Context) labels.Labels
+	Broadcast  func([]byte)          // brings news to Merge of the other servers; must not block; nil = there are none
+	Registerer prometheus.Registerer // must be the ingest's own, wrapped or not
 	Logger     *slog.Logger
 }
 
 // Ingest answers the write endpoints.
 type Ingest struct {
-	cfg     Config
-	deps    Deps
-	log     *slog.Logger
-	metrics *metrics
-	known   *cache
-	budget  *budget
-	sources *sources
-	writers writerPool
-	buffers bufferPool
-	v2      http.Handler
-	otlp    http.Handler
+	cfg          Config
+	deps         Deps
+	log          *slog.Logger
+	metrics      *metrics
+	known        *cache // of those who are bound to nothing
+	tenants      tenants
+	budget       *budget
+	sources      *sources
+	shared       *shared
+	elections    *elections
+	descriptions *descriptions
+	writers      writerPool
+	buffers      bufferPool
+	v2           http.Handler
+	otlp         http.Handler
 }
 
 // New makes an Ingest.
@@ -115,19 +145,26 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	if deps.Source == nil {
 		deps.Source = func(context.Context) string { return "" }
 	}
+	if deps.Bound == nil {
+		deps.Bound = func(context.Context) labels.Labels { return labels.EmptyLabels() }
+	}
 	g := &Ingest{
 		cfg: cfg, deps: deps, log: deps.Logger,
-		known:   newCache(cfg.MaxKnownSeries, cfg.ActiveWindow),
-		budget:  &budget{max: cfg.MaxInFlight},
-		sources: &sources{byName: map[string]*source{}},
+		known:        newCache(cfg.MaxKnownSeries, cfg.ActiveWindow),
+		tenants:      tenants{byLabels: map[string]*cache{}},
+		budget:       &budget{max: cfg.MaxInFlight},
+		shared:       &shared{byName: map[tallyKey]*tally{}},
+		elections:    newElections(cfg.ReplicaSilence, deps.Broadcast),
+		descriptions: &descriptions{byName: map[string]*described{}},
 	}
+	g.sources = &sources{cfg: &g.cfg, byName: map[string]*source{}}
 	g.metrics = newMetrics(deps.Registerer, g.known, g.budget)
 	// The handlers' own log lines tell each client's fault as an error; those
 	// go to the client and into the counters instead.
 	quiet := slog.New(slog.DiscardHandler)
 	guarded := &guard{g: g}
-	g.v2 = remote.NewWriteHandler(quiet, deps.Registerer, guarded, remoteapi.MessageTypes{remoteapi.WriteV2MessageType}, false, false, false)
-	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, otlpConfig, remote.OTLPOptions{LookbackDelta: 5 * time.Minute})
+	g.v2 = remote.NewWriteHandler(quiet, deps.Registerer, guarded, remoteapi.MessageTypes{remoteapi.WriteV2MessageType}, true, false, true)
+	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, otlpConfig, remote.OTLPOptions{LookbackDelta: 5 * time.Minute, IngestSTZeroSample: true, AppendMetadata: true})
 	return g, nil
 }
 

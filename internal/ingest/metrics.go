@@ -9,6 +9,7 @@ type metrics struct {
 	histograms *prometheus.CounterVec
 	exemplars  *prometheus.CounterVec
 	duplicates *prometheus.CounterVec
+	doubles    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, c *cache, b *budget) *metrics {
@@ -25,6 +26,7 @@ func newMetrics(reg prometheus.Registerer, c *cache, b *budget) *metrics {
 		samples:    counter("panoptes_ingest_samples_total", "Samples stored, by protocol.", "protocol"),
 		histograms: counter("panoptes_ingest_histograms_total", "Native histograms stored, by protocol.", "protocol"),
 		exemplars:  counter("panoptes_ingest_exemplars_total", "Exemplars stored, by protocol.", "protocol"),
+		doubles:    counter("panoptes_ingest_doubles_total", "Series of requests that were left out because another replica of their cluster is elected, by protocol.", "protocol"),
 		duplicates: counter("panoptes_ingest_duplicates_total", "Samples whose time had a value already, by protocol.", "protocol"),
 	}
 	if reg != nil {
@@ -32,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, c *cache, b *budget) *metrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "panoptes_ingest_known_series", Help: "Series remembered between requests."},
 				func() float64 { return float64(c.size.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "panoptes_ingest_in_flight_bytes", Help: "Bytes of the requests being read and stored."},
-				func() float64 { return float64(b.used.Load()) }),
+				func() float64 { return float64(b.now()) }),
 		)
 	}
 	return m

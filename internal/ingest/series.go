@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +22,7 @@ import (
 type refusal struct {
 	reason string // value of the counter's label
 	limit  bool   // a limit rather than a fault: 422
+	later  bool   // a limit that passes: 429
 	msg    string
 }
 
@@ -121,13 +123,78 @@ func (g *Ingest) checkLabels(ls labels.Labels) error {
 	return nil
 }
 
-// admit counts a new series for its source and remembers it.
-func (g *Ingest) admit(hash uint64, key string, ls labels.Labels, src *source) (*entry, error) {
-	g.known.rotate(hash, time.Now())
-	if !src.take(g.cfg.MaxSeriesPerSource) {
-		return nil, limit("series_per_source", "series %s: this source has %d active series already, the limit", brief(ls), g.cfg.MaxSeriesPerSource)
+// admit counts a new series for its source and remembers it in known. Its
+// reference tells whether the storage knows it; 0 = it does not.
+func (g *Ingest) admit(known *cache, hash uint64, e *entry, ref storage.SeriesRef) (*entry, error) {
+	now := time.Now()
+	known.rotate(hash, now)
+	ok, first := false, true
+	if e.member != nil {
+		e.charge, first, ok = g.shared.take(e.owner, e.labels, g.cfg.MaxSeriesPerSource)
+	} else {
+		ok = e.owner.take(g.cfg.MaxSeriesPerSource)
 	}
-	return g.known.add(hash, &entry{key: key, labels: ls, owner: src}), nil
+	if !ok {
+		return nil, limit("series_per_source", "series %s: this source has %d active series already, the limit", brief(e.labels), g.cfg.MaxSeriesPerSource)
+	}
+	if ref == 0 && first && !e.owner.meet(now) {
+		e.release()
+		return nil, &refusal{reason: "new_series_rate", limit: true, later: true,
+			msg: fmt.Sprintf("series %s: this source brings more than %d new series a minute; send it again later", brief(e.labels), g.cfg.MaxNewPerMinute)}
+	}
+	e.ref.Store(uint64(ref))
+	return known.add(hash, e), nil
+}
+
+// knownTo returns the reference of a series that the storage has.
+func knownTo(app storage.Appender, ls labels.Labels) storage.SeriesRef {
+	if s, ok := app.(storage.GetRef); ok {
+		ref, _ := s.GetRef(ls, ls.Hash())
+		return ref
+	}
+	return 0
+}
+
+// tenants keep a cache for each set of labels that sources are bound to: the
+// same bytes mean another series there.
+type tenants struct {
+	mu       sync.Mutex // guards byLabels
+	byLabels map[string]*cache
+}
+
+func (g *Ingest) cacheOf(bound labels.Labels) *cache {
+	if bound.IsEmpty() {
+		return g.known
+	}
+	g.tenants.mu.Lock()
+	defer g.tenants.mu.Unlock()
+	name := bound.String()
+	c := g.tenants.byLabels[name]
+	if c == nil {
+		c = newCache(min(g.cfg.MaxKnownSeries, 4*g.cfg.MaxSeriesPerSource), g.cfg.ActiveWindow)
+		g.tenants.byLabels[name] = c
+	}
+	return c
+}
+
+// identify finds out what series these labels stand for: with the labels that
+// its source is bound to, and without the one of its replica.
+func (g *Ingest) identify(ls, bound labels.Labels) (labels.Labels, *replica, error) {
+	if !bound.IsEmpty() {
+		b := labels.NewBuilder(ls)
+		var err error
+		bound.Range(func(l labels.Label) {
+			if have := ls.Get(l.Name); have != "" && have != l.Value {
+				err = invalid("label_bound", "series %s: label %s is %q, but who sends it is bound to %q", brief(ls), l.Name, have, l.Value)
+			}
+			b.Set(l.Name, l.Value)
+		})
+		if err != nil {
+			return ls, nil, err
+		}
+		ls = b.Labels()
+	}
+	return g.replicaOf(ls, bound)
 }
 
 // brief prints labels for people, cut to a sensible length.

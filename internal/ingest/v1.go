@@ -19,12 +19,19 @@ type writer struct {
 	g       *Ingest
 	app     storage.Appender
 	src     *source
+	known   *cache
+	bound   labels.Labels // that the source is bound to
+	now     time.Time
 	maxT    int64 // milliseconds; later samples are refused
 	builder labels.ScratchBuilder
 	last    *entry // the series before; nil = none
 	missed  int    // series that did not come behind the one before as they did the last time
 
+	member *replica // whose turn was looked at last
+	mine   bool     // whether it is stored
+
 	samples, histograms, exemplars, duplicates int
+	doubles                                    int   // series of replicas that are not elected
 	skipped                                    int   // series that were left out
 	firstSkip                                  error // why the first of them was
 }
@@ -49,8 +56,9 @@ func (p *writerPool) put(w *writer) {
 func (g *Ingest) storeV1(ctx context.Context, body []byte, src *source) (err error) {
 	w := g.writers.get()
 	defer g.writers.put(w)
-	w.g, w.src = g, src
-	w.maxT = time.Now().Add(g.cfg.MaxAhead).UnixMilli()
+	w.g, w.src, w.now, w.bound = g, src, time.Now(), g.deps.Bound(ctx)
+	w.known = g.cacheOf(w.bound)
+	w.maxT = w.now.Add(g.cfg.MaxAhead).UnixMilli()
 	w.app = g.deps.Appendable.Appender(ctx)
 	if err := w.request(body); err != nil {
 		return errors.Join(err, w.app.Rollback())
@@ -59,6 +67,10 @@ func (g *Ingest) storeV1(ctx context.Context, body []byte, src *source) (err err
 		return fmt.Errorf("store samples: %w", err)
 	}
 	g.metrics.stored(protoV1, w.samples, w.histograms, w.exemplars, w.duplicates)
+	src.spend(w.samples+w.histograms, w.now)
+	if w.doubles > 0 {
+		g.metrics.doubles.WithLabelValues(protoV1).Add(float64(w.doubles))
+	}
 	if w.skipped > 0 {
 		return &partial{skipped: w.skipped, first: w.firstSkip}
 	}
@@ -101,8 +113,7 @@ func (w *writer) request(b []byte) error {
 			}
 			i = end
 		case tagMetadata:
-			// Types and help texts come apart from any series; the storage has
-			// no place for them.
+			// Types and help texts come apart from any series.
 			m, end := block(b, next)
 			if end < 0 {
 				return malformed(errTruncated)
@@ -111,6 +122,7 @@ func (w *writer) request(b []byte) error {
 			if err := meta.Unmarshal(m); err != nil {
 				return malformed(err)
 			}
+			w.g.describe(&meta, w.now)
 			i = end
 		default:
 			var err error
@@ -136,6 +148,9 @@ func (w *writer) series(ts []byte) error {
 	e, rest, err := w.find(ts)
 	if e == nil {
 		return err
+	}
+	if e.member != nil && !w.elected(e.member) {
+		return nil
 	}
 	ref := e.seriesRef()
 	for i := 0; i < len(rest); {
@@ -173,12 +188,24 @@ func (w *writer) series(ts []byte) error {
 	return nil
 }
 
+// elected says whether what a replica sends is stored; the same for all series
+// of a request.
+func (w *writer) elected(r *replica) bool {
+	if w.member != r {
+		w.member, w.mine = r, w.g.elections.elected(r, w.now)
+	}
+	if !w.mine {
+		w.doubles++
+	}
+	return w.mine
+}
+
 // find returns the entry of a series and what follows its labels. Without an
 // entry and without an error the series has been dealt with.
 func (w *writer) find(ts []byte) (e *entry, rest []byte, err error) {
 	if w.last != nil && w.missed < mostMissed {
 		var missed bool
-		if e, missed = w.g.known.after(w.last, ts); missed {
+		if e, missed = w.known.after(w.last, ts); missed {
 			w.missed++
 		}
 	}
@@ -210,7 +237,7 @@ func (w *writer) find(ts []byte) (e *entry, rest []byte, err error) {
 // lookUp returns the entry of the series with these labels, which came behind
 // the last one.
 func (w *writer) lookUp(key []byte) (e *entry, err error) {
-	e, hash := w.g.known.get(key)
+	e, hash := w.known.get(key)
 	if e == nil {
 		if e, err = w.meet(hash, key, true); e == nil {
 			return nil, err
@@ -226,13 +253,16 @@ func (w *writer) lookUp(key []byte) (e *entry, err error) {
 // the series has been dealt with. What is not to be kept is for this once.
 func (w *writer) meet(hash uint64, key []byte, keep bool) (*entry, error) {
 	text := string(key)
+	e := &entry{key: text, owner: w.src}
 	ls, err := w.g.parseLabels(key, text, &w.builder)
 	if err == nil {
+		e.labels, e.member, err = w.g.identify(ls, w.bound)
+	}
+	if err == nil {
 		if !keep {
-			return &entry{labels: ls, owner: w.src}, nil
+			return e, nil
 		}
-		var e *entry
-		if e, err = w.g.admit(hash, text, ls, w.src); err == nil {
+		if e, err = w.g.admit(w.known, hash, e, knownTo(w.app, e.labels)); err == nil {
 			return e, nil
 		}
 	}
@@ -241,8 +271,9 @@ func (w *writer) meet(hash uint64, key []byte, keep bool) (*entry, error) {
 		return nil, malformed(err)
 	}
 	w.g.metrics.refused.WithLabelValues(r.reason).Inc()
-	if w.skipped++; w.firstSkip == nil {
-		w.firstSkip = err
+	var before *refusal
+	if w.skipped++; w.firstSkip == nil || r.later && errors.As(w.firstSkip, &before) && !before.later {
+		w.firstSkip = err // what helps to know most: to send it again
 	}
 	return nil, nil
 }
