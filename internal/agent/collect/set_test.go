@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quiet keeps the faults that tests make out of their output.
+var quiet = Deps{Log: slog.New(slog.DiscardHandler)}
 
 type fake struct {
 	name string
@@ -55,7 +59,7 @@ const (
 
 func TestHangingCollectorHoldsNobody(t *testing.T) {
 	release, calls := make(chan struct{}), make(chan struct{}, 100)
-	s, err := newSet(Config{Timeout: model.Duration(50 * time.Millisecond)}, Deps{}, fakes(
+	s, err := newSet(Config{Timeout: model.Duration(50 * time.Millisecond)}, quiet, fakes(
 		fake{"hung", func(context.Context, *metric.Batch) error { calls <- struct{}{}; <-release; return nil }},
 		fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }},
 	))
@@ -78,7 +82,7 @@ func TestHangingCollectorHoldsNobody(t *testing.T) {
 }
 
 func TestFaultsOfOneCollector(t *testing.T) {
-	s, err := newSet(Config{MaxSeries: 2}, Deps{}, fakes(
+	s, err := newSet(Config{MaxSeries: 2}, quiet, fakes(
 		fake{"a", func(_ context.Context, out *metric.Batch) error {
 			for _, d := range []string{"x", "x", "y", "z"} {
 				out.Add("node_a", 1, "device", d)
@@ -105,7 +109,7 @@ func TestConfigureLive(t *testing.T) {
 	a := fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }}
 	release := make(chan struct{})
 	h := fake{"hung", func(context.Context, *metric.Batch) error { <-release; return nil }}
-	s, err := newSet(Config{Timeout: model.Duration(20 * time.Millisecond)}, Deps{}, fakes(a, h))
+	s, err := newSet(Config{Timeout: model.Duration(20 * time.Millisecond)}, quiet, fakes(a, h))
 	require.NoError(t, err)
 	s.Collect(t.Context(), time.Now())
 
@@ -132,7 +136,7 @@ func TestSlowCollectorRunsBesideRounds(t *testing.T) {
 		return nil
 	}})
 	known[0].Every = time.Hour
-	s, err := newSet(Config{}, Deps{}, known)
+	s, err := newSet(Config{}, quiet, known)
 	require.NoError(t, err)
 	defer s.Close()
 	require.Empty(t, s.Collect(t.Context(), time.Now()), "the first run is not over")

@@ -37,6 +37,7 @@ const (
 
 type series struct {
 	labels labels.Labels
+	hash   uint64
 	round  uint64 // the last round that used it
 }
 
@@ -48,6 +49,7 @@ type Batch struct {
 	t       int64
 	samples []model.Sample
 	series  map[string]*series
+	byHash  map[uint64]*series // two keys may clean to the same labels
 	key     []byte
 	scratch labels.ScratchBuilder
 	built   uint64
@@ -58,7 +60,7 @@ type Batch struct {
 
 // NewBatch makes a batch that takes at most limit samples a round.
 func NewBatch(limit int) *Batch {
-	return &Batch{limit: limit, series: map[string]*series{}, scratch: labels.NewScratchBuilder(8)}
+	return &Batch{limit: limit, series: map[string]*series{}, byHash: map[uint64]*series{}, scratch: labels.NewScratchBuilder(8)}
 }
 
 // Reset begins a round at t (milliseconds since 1970). Samples handed out
@@ -72,6 +74,7 @@ func (b *Batch) Reset(t int64) {
 		for k, s := range b.series {
 			if b.round-s.round > idleRounds {
 				delete(b.series, k)
+				delete(b.byHash, s.hash)
 			}
 		}
 	}
@@ -101,7 +104,12 @@ func (b *Batch) AddAny(name string, v float64, kv ...string) {
 	b.key = k
 	s, ok := b.series[string(k)]
 	if !ok {
-		s = &series{labels: b.build(name, kv)}
+		l := b.build(name, kv)
+		h := l.Hash()
+		if s = b.byHash[h]; s == nil {
+			s = &series{labels: l, hash: h}
+			b.byHash[h] = s
+		}
 		b.series[string(k)] = s
 	}
 	if s.round == b.round {
@@ -150,10 +158,8 @@ func (b *Batch) has(name string) bool {
 // clean makes a label value of what the system said: valid UTF-8, bounded, its
 // memory its own.
 func clean(s string) string {
-	if len(s) > MaxLabelValue {
-		s = s[:MaxLabelValue]
-	}
-	return strings.Clone(strings.ToValidUTF8(s, "�"))
+	s = strings.ToValidUTF8(s[:min(len(s), MaxLabelValue)], "")
+	return strings.Clone(s)
 }
 
 // Samples returns what this round has so far; valid until Reset.
