@@ -54,13 +54,26 @@ func (r *Rules) vector(res *promql.Result) (promql.Vector, error) {
 
 // iterate is one evaluation of a group.
 func (r *Rules) iterate(ctx context.Context, g *engine.Group, at time.Time) {
-	if !r.deps.Current() {
-		// absent() and thresholds lie about samples that are on their way.
+	if !r.ready(time.Now()) {
 		r.met.skipped.Inc()
 		return
 	}
 	r.prime(ctx, g, at)
 	engine.DefaultEvalIterationFunc(context.WithValue(ctx, evaluationKey{}, evaluation{group: g}), g, at)
+}
+
+// ready reports whether rules may be evaluated. absent() and thresholds lie
+// about samples that are on their way; but when they do not come, rules that may
+// err are better than none.
+func (r *Rules) ready(now time.Time) bool {
+	if r.deps.Current() {
+		r.behind.Store(0)
+		return true
+	}
+	if r.behind.CompareAndSwap(0, now.UnixMilli()) {
+		r.log.Warn("rules wait until the samples are complete", "at_most", r.cfg.Patience)
+	}
+	return now.Sub(time.UnixMilli(r.behind.Load())) >= r.cfg.Patience
 }
 
 // priming is what is left to do before the alerts of a group count.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,7 @@ type Config struct {
 	ResendDelay    time.Duration // between two tellings of an alert that fires; default 1 min
 	OutageLookback time.Duration // how far back the start of pending alerts is looked for; default 1 h
 	FilePoll       time.Duration // between two looks at Dir; default 10 s
+	Patience       time.Duration // how long evaluation waits for missing samples before it goes on without; default 10 min
 	MaxTrySamples  int           // of one Try; default 5 million
 	MaxSamples     int           // that one query of our own engine may hold in memory; default 50 million
 	Lookback       time.Duration // of our own engine: the age at which a sample no longer counts as current; default 5 min
@@ -48,6 +50,7 @@ func (c *Config) setDefaults() {
 	c.MaxConcurrent = cmp.Or(c.MaxConcurrent, 4)
 	c.ResendDelay = cmp.Or(c.ResendDelay, time.Minute)
 	c.OutageLookback = cmp.Or(c.OutageLookback, time.Hour)
+	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
 	c.FilePoll = cmp.Or(c.FilePoll, 10*time.Second)
 	c.MaxTrySamples = cmp.Or(c.MaxTrySamples, 5_000_000)
 	c.MaxSamples = cmp.Or(c.MaxSamples, 50_000_000)
@@ -76,7 +79,7 @@ type Deps struct {
 	// Owns says whether this server evaluates the group of that key; nil: all.
 	Owns func(key string) bool
 	// Current says whether the store has all samples that it should have; while
-	// it has not, nothing is evaluated. nil: always.
+	// it has not, nothing is evaluated for as long as Config.Patience. nil: always.
 	Current     func() bool
 	ExternalURL *url.URL // of the pages, for links and templates; nil: none
 	Logger      *slog.Logger
@@ -95,6 +98,7 @@ type Rules struct {
 	outbox        *outbox
 	changed       chan struct{} // of size one: the plan has to be looked at again
 	primed        sync.Map      // *engine.Group → *priming
+	behind        atomic.Int64  // since when samples have been missing, ms; 0: they are not
 	tries         chan struct{} // of the size of maxTries: who may try now
 
 	mu      sync.RWMutex // guards the rest
@@ -120,7 +124,7 @@ func New(cfg Config, deps Deps) (*Rules, error) {
 	if cfg.Node == "" {
 		inv.Add("node", "must be given")
 	}
-	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset, "lookback": cfg.Lookback} {
+	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset, "lookback": cfg.Lookback, "patience": cfg.Patience} {
 		if d < 0 {
 			inv.Add(name, "must not be negative; leave it out for the default")
 		}

@@ -245,6 +245,21 @@ func TestHandOverInOrder(t *testing.T) {
 	})
 }
 
+// A store that never gets complete does not make rules blind.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var up atomic.Int64
+		w.feed(&up, "__name__", "up", "job", "a")
+		w.behind.Store(true)
+		w.start("n1", rules.Config{}, record(t, "basics", downGroup))
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, w.samples("job:up:min"))
+		time.Sleep(2 * time.Minute)
+		require.Len(t, w.firings("Down"), 1)
+	})
+}
+
 // Both sides of a split evaluate at different instants: no two values for one.
 func TestSplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
