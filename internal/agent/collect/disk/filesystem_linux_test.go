@@ -1,0 +1,110 @@
+package disk
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"panoptes/internal/agent/collect/metric"
+	"panoptes/internal/agent/collect/source"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A network file system whose server is gone costs one wait, is reported, and
+// is asked again only when it has answered.
+func TestStuckMountHoldsNobody(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
+	require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join([]string{
+		"1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+		"2 1 0:9 / /mnt/n\\040fs rw - nfs server:/x ro",
+		"3 1 8:2 / /home rw - ext4 /dev/sda2 rw",
+		"4 1 8:2 / /home rw - ext4 /dev/sda2 rw",
+	}, "\n")), 0o644))
+	release, asked := make(chan struct{}), atomic.Int32{}
+	c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+	c.wait = 20 * time.Millisecond
+	c.statfs = func(path string, st *unix.Statfs_t) error {
+		if path == "/mnt/n fs" {
+			asked.Add(1)
+			<-release
+		}
+		st.Bsize, st.Blocks = 4096, 10
+		return nil
+	}
+	b := metric.NewBatch(100)
+	sum := func() map[string]float64 {
+		b.Reset(1)
+		require.NoError(t, c.Collect(context.Background(), b))
+		out := map[string]float64{}
+		for _, s := range b.Samples() {
+			out[s.Labels.Get("__name__")+" "+s.Labels.Get("mountpoint")+" "+s.Labels.Get("device_error")] = s.V
+		}
+		return out
+	}
+	for range 3 {
+		got := sum()
+		require.Equal(t, 40960., got["node_filesystem_size_bytes / "])
+		require.Equal(t, 40960., got["node_filesystem_size_bytes /home "])
+		require.Equal(t, 1., got["node_filesystem_device_error /mnt/n fs mountpoint timeout"])
+		require.Equal(t, 1., got["node_filesystem_readonly /mnt/n fs mountpoint timeout"])
+	}
+	require.EqualValues(t, 1, asked.Load(), "a mount that hangs is not asked again")
+	close(release)
+	require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestUnescape(t *testing.T) {
+	require.Equal(t, "a b\\c\\", unescape([]byte(`a\040b\134c\`)))
+	require.Equal(t, `\99`, unescape([]byte(`\99`)))
+}
+
+func TestSmart(t *testing.T) {
+	var calls [][]string
+	run := func(_ context.Context, name string, args ...string) ([]byte, error) {
+		calls = append(calls, args)
+		if args[1] == "--scan" {
+			return []byte(`{"devices":[{"name":"/dev/sda","type":"sat"},{"name":"/dev/nvme0","type":"nvme"},{"name":"/dev/sda; rm","type":"sat"},{"name":"--help","type":"sat"}]}`), nil
+		}
+		if args[len(args)-1] == "/dev/sda" {
+			// A failing disk: the exit code is not zero, the answer counts.
+			return []byte(`{"model_name":"M","device":{"type":"sat","protocol":"ATA"},"smart_status":{"passed":false},"temperature":{"current":40},
+				"ata_smart_attributes":{"table":[{"id":5,"name":"Reallocated_Sector_Ct","value":99,"worst":98,"thresh":10,"raw":{"value":7},"flags":{"string":"PO--CK "}}]}}`),
+				&source.ErrExit{Name: name, Code: 8}
+		}
+		return []byte(`{"model_name":"N","smart_status":{"passed":true},"nvme_smart_health_information_log":{"percentage_used":3,"media_errors":1,"data_units_read":2,"temperature_sensors":[1]}}`), nil
+	}
+	b := metric.NewBatch(100)
+	b.Reset(1)
+	require.NoError(t, NewSmart(run).Collect(t.Context(), b))
+	require.Len(t, calls, 3, "names that are no devices are not passed on")
+	got := map[string]float64{}
+	for _, s := range b.Samples() {
+		got[s.Labels.Get("__name__")+" "+s.Labels.Get("device")+" "+s.Labels.Get("attribute_value_type")] = s.V
+	}
+	require.Equal(t, 0., got["smartctl_device_smart_status sda "])
+	require.Equal(t, 7., got["smartctl_device_attribute sda raw"])
+	require.Equal(t, 3., got["smartctl_device_percentage_used nvme0 "])
+	require.Equal(t, 1024000., got["smartctl_device_bytes_read nvme0 "])
+
+	garbage := func(context.Context, string, ...string) ([]byte, error) { return []byte(`{{{`), nil }
+	require.Error(t, NewSmart(garbage).Collect(t.Context(), b))
+}
+
+func FuzzParseMD(f *testing.F) {
+	f.Add("md0 : active raid1 sdb1[1] sda1[0](F)\n      1048576 blocks [2/1] [U_]\n      [>...]  resync = 5.0% (10/20) finish=1min\n")
+	f.Add("md0 : \nmd1 : x\n  9 blocks [99999999999999999999/1]")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, a := range parseMD(s) {
+			require.True(t, strings.HasPrefix(a.name, "md"))
+		}
+	})
+}
