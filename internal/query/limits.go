@@ -19,6 +19,7 @@ type limited struct {
 	Storage
 	maxSeries  int
 	maxRegexp  int
+	bound      func(context.Context) labels.Labels
 	incomplete func() string // why answers may lack something now; empty when they do not
 }
 
@@ -39,7 +40,7 @@ func (l *limited) Querier(mint, maxt int64) (storage.Querier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &querier{Querier: q, budget: l.newBudget(), gap: l.gap()}, nil
+	return &querier{Querier: q, budget: l.newBudget(), bound: l.bound, gap: l.gap()}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.
@@ -48,7 +49,7 @@ func (l *limited) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &chunkQuerier{ChunkQuerier: q, budget: l.newBudget()}, nil
+	return &chunkQuerier{ChunkQuerier: q, budget: l.newBudget(), bound: l.bound}, nil
 }
 
 // ExemplarQuerier implements storage.ExemplarQueryable.
@@ -57,7 +58,7 @@ func (l *limited) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier,
 	if err != nil {
 		return nil, err
 	}
-	return &exemplarQuerier{ExemplarQuerier: q, budget: l.newBudget()}, nil
+	return &exemplarQuerier{ExemplarQuerier: q, budget: l.newBudget(), bound: matchersOf(l.bound(ctx))}, nil
 }
 
 // budget is shared by all selects of one querier: one query has one querier.
@@ -91,24 +92,39 @@ func (b *budget) check(matchers []*labels.Matcher) error {
 	return nil
 }
 
+// matchersOf are the matchers that only let through what has these labels.
+func matchersOf(bound labels.Labels) []*labels.Matcher {
+	var out []*labels.Matcher
+	bound.Range(func(l labels.Label) {
+		out = append(out, labels.MustNewMatcher(labels.MatchEqual, l.Name, l.Value)) // only a regular expression can be wrong
+	})
+	return out
+}
+
+// within adds what ctx's user is bound to; the slice that came is not changed.
+func within(ctx context.Context, bound func(context.Context) labels.Labels, ms []*labels.Matcher) []*labels.Matcher {
+	return append(ms[:len(ms):len(ms)], matchersOf(bound(ctx))...)
+}
+
 type querier struct {
 	storage.Querier
 	*budget
-	gap annotations.Annotations
+	bound func(context.Context) labels.Labels
+	gap   annotations.Annotations
 }
 
 func (q *querier) Select(ctx context.Context, sort bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	if err := q.check(ms); err != nil {
 		return storage.ErrSeriesSet(noted(ctx, err))
 	}
-	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, ms...), ctx: ctx, budget: q.budget, gap: q.gap}
+	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, within(ctx, q.bound, ms)...), ctx: ctx, budget: q.budget, gap: q.gap}
 }
 
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if err := q.check(ms); err != nil {
 		return nil, nil, err
 	}
-	values, notes, err := q.Querier.LabelValues(ctx, name, hints, ms...)
+	values, notes, err := q.Querier.LabelValues(ctx, name, hints, within(ctx, q.bound, ms)...)
 	return values, merged(notes, q.gap), err
 }
 
@@ -116,20 +132,35 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 	if err := q.check(ms); err != nil {
 		return nil, nil, err
 	}
-	names, notes, err := q.Querier.LabelNames(ctx, hints, ms...)
+	names, notes, err := q.Querier.LabelNames(ctx, hints, within(ctx, q.bound, ms)...)
 	return names, merged(notes, q.gap), err
 }
 
 type chunkQuerier struct {
 	storage.ChunkQuerier
 	*budget
+	bound func(context.Context) labels.Labels
+}
+
+func (q *chunkQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	if err := q.check(ms); err != nil {
+		return nil, nil, err
+	}
+	return q.ChunkQuerier.LabelValues(ctx, name, hints, within(ctx, q.bound, ms)...)
+}
+
+func (q *chunkQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	if err := q.check(ms); err != nil {
+		return nil, nil, err
+	}
+	return q.ChunkQuerier.LabelNames(ctx, hints, within(ctx, q.bound, ms)...)
 }
 
 func (q *chunkQuerier) Select(ctx context.Context, sort bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
 	if err := q.check(ms); err != nil {
 		return storage.ErrChunkSeriesSet(noted(ctx, err))
 	}
-	return &chunkSeriesSet{ChunkSeriesSet: q.ChunkQuerier.Select(ctx, sort, hints, ms...), ctx: ctx, budget: q.budget}
+	return &chunkSeriesSet{ChunkSeriesSet: q.ChunkQuerier.Select(ctx, sort, hints, within(ctx, q.bound, ms)...), ctx: ctx, budget: q.budget}
 }
 
 // seriesSet ends with an error when the budget is used up. It lives as long as
@@ -201,6 +232,7 @@ func (s *chunkSeriesSet) Err() error {
 type exemplarQuerier struct {
 	storage.ExemplarQuerier
 	*budget
+	bound []*labels.Matcher
 }
 
 func (q *exemplarQuerier) Select(start, end int64, sets ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
@@ -208,6 +240,13 @@ func (q *exemplarQuerier) Select(start, end int64, sets ...[]*labels.Matcher) ([
 		if err := q.check(ms); err != nil {
 			return nil, err
 		}
+	}
+	if len(q.bound) > 0 {
+		all := make([][]*labels.Matcher, len(sets))
+		for i, ms := range sets {
+			all[i] = append(ms[:len(ms):len(ms)], q.bound...)
+		}
+		sets = all
 	}
 	res, err := q.ExemplarQuerier.Select(start, end, sets...)
 	if err != nil {

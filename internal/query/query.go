@@ -93,6 +93,8 @@ type Deps struct {
 	Rules         func(context.Context) v1.RulesRetriever        // nil = none
 	Ready         func() error                                   // an error answers every request with 503 and its text
 	User          func(context.Context) string                   // who asks, for the limit per user; nil = all are one
+	Bound         func(context.Context) labels.Labels            // labels that who asks is bound to: only series that have them are seen; nil = none
+	Metadata      func(metric string) map[string]Metadata        // what else is known of metrics, of all when none is named; nil = nothing
 	Incomplete    func() string                                  // why answers may lack something now, empty when they do not; nil = never
 	ConfigText    func() string                                  // what /status/config shows, without secrets; nil = a comment
 	Flags         map[string]string                              // what /status/flags shows
@@ -140,13 +142,16 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	if deps.User == nil {
 		deps.User = func(context.Context) string { return "" }
 	}
+	if deps.Bound == nil {
+		deps.Bound = func(context.Context) labels.Labels { return labels.EmptyLabels() }
+	}
 	if deps.Ready == nil {
 		deps.Ready = func() error { return nil }
 	}
 	q := &Query{cfg: cfg, deps: deps, log: deps.Logger}
 	q.tracker = newTracker(cfg.Dir, cfg.MaxConcurrent, q.log)
 	q.metrics = newMetrics(deps.Registerer, q.tracker)
-	q.store = &limited{Storage: deps.Storage, maxSeries: cfg.MaxSeries, maxRegexp: cfg.MaxRegexp, incomplete: deps.Incomplete}
+	q.store = &limited{Storage: deps.Storage, maxSeries: cfg.MaxSeries, maxRegexp: cfg.MaxRegexp, bound: deps.Bound, incomplete: deps.Incomplete}
 	q.gate = newGate(cfg.MaxPerUser, cfg.MaxWaiting)
 	registry := features.NewRegistry()
 	q.engine = promql.NewEngine(promql.EngineOpts{

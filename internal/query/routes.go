@@ -44,15 +44,20 @@ func (q *Query) routes(registry features.Collector) http.Handler {
 		both("/api/v1/"+path, q.observe(path, q.checked(api)))
 	}
 	for _, path := range []string{
-		"metadata", "rules", "alerts", "alertmanagers", "scrape_pools", "targets", "targets/metadata", "targets/relabel_steps",
+		"rules", "alerts", "alertmanagers", "scrape_pools", "targets", "targets/metadata", "targets/relabel_steps",
 		"features", "notifications", "status/runtimeinfo", "status/buildinfo", "status/flags",
 	} {
-		mux.Handle("GET /api/v1/"+path, q.observe(path, api))
+		next := http.Handler(api)
+		if path != "features" && path != "status/buildinfo" {
+			next = q.unbound(api)
+		}
+		mux.Handle("GET /api/v1/"+path, q.observe(path, next))
 	}
+	mux.Handle("GET /api/v1/metadata", q.observe("metadata", q.unbound(http.HandlerFunc(q.metadata))))
 	for _, path := range []string{"status/tsdb", "status/tsdb/blocks", "status/walreplay"} {
-		mux.Handle("GET /api/v1/"+path, q.observe(path, q.withStats(api)))
+		mux.Handle("GET /api/v1/"+path, q.observe(path, q.unbound(q.withStats(api))))
 	}
-	mux.Handle("GET /api/v1/status/config", q.observe("status/config", http.HandlerFunc(q.statusConfig)))
+	mux.Handle("GET /api/v1/status/config", q.observe("status/config", q.unbound(http.HandlerFunc(q.statusConfig))))
 	return mux
 }
 
@@ -119,6 +124,18 @@ func (q *Query) checked(next http.Handler) http.Handler {
 					return
 				}
 			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unbound refuses who is bound to labels what does not come from the storage:
+// targets, rules and names of metrics know of no such bounds.
+func (q *Query) unbound(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if bound := q.deps.Bound(r.Context()); !bound.IsEmpty() {
+			q.refuse(w, "bound", http.StatusForbidden, fmt.Errorf("this key is bound to %s and may only query series", bound))
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
