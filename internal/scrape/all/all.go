@@ -4,9 +4,20 @@ package all
 
 import (
 	_ "github.com/prometheus/prometheus/discovery/consul"
+	_ "github.com/prometheus/prometheus/discovery/digitalocean"
 	_ "github.com/prometheus/prometheus/discovery/dns"
+	_ "github.com/prometheus/prometheus/discovery/eureka"
 	_ "github.com/prometheus/prometheus/discovery/file"
+	_ "github.com/prometheus/prometheus/discovery/hetzner"
 	_ "github.com/prometheus/prometheus/discovery/http"
+	_ "github.com/prometheus/prometheus/discovery/ionos"
 	_ "github.com/prometheus/prometheus/discovery/kubernetes"
+	_ "github.com/prometheus/prometheus/discovery/linode"
+	_ "github.com/prometheus/prometheus/discovery/marathon"
 	_ "github.com/prometheus/prometheus/discovery/moby"
+	_ "github.com/prometheus/prometheus/discovery/puppetdb"
+	_ "github.com/prometheus/prometheus/discovery/triton"
+	_ "github.com/prometheus/prometheus/discovery/uyuni"
+	_ "github.com/prometheus/prometheus/discovery/xds"
+	_ "github.com/prometheus/prometheus/discovery/zookeeper"
 )
