@@ -27,7 +27,7 @@ type ask struct {
 }
 
 // ask queues a question. Too many are answered at once, with no.
-func (t *talk) ask(kind uplink.Kind, content []byte) error {
+func (t *talk) ask(ctx context.Context, kind uplink.Kind, content []byte) error {
 	r, err := uplink.Decode[uplink.ProbeRequest](content, maxControl)
 	if err != nil {
 		return err
@@ -36,13 +36,13 @@ func (t *talk) ask(kind uplink.Kind, content []byte) error {
 	select {
 	case t.asks <- q:
 	default:
-		t.reply(kind, uplink.Answer{ID: q.id, Error: "this agent is asked too much at once"})
+		t.reply(ctx, kind, uplink.Answer{ID: q.id, Error: "this agent is asked too much at once"})
 	}
 	return nil
 }
 
 // reply never waits for long: a server that does not read loses its answer.
-func (t *talk) reply(kind uplink.Kind, a uplink.Answer) {
+func (t *talk) reply(ctx context.Context, kind uplink.Kind, a uplink.Answer) {
 	if len(a.Value) > uplink.MaxAnswer {
 		a.Value, a.Error = nil, fmt.Sprintf("the answer has %d bytes, %d are allowed", len(a.Value), uplink.MaxAnswer)
 	}
@@ -52,6 +52,7 @@ func (t *talk) reply(kind uplink.Kind, a uplink.Answer) {
 	}
 	select {
 	case t.answers <- b:
+	case <-ctx.Done():
 	case <-time.After(time.Second):
 	}
 }
@@ -70,7 +71,7 @@ func (t *talk) answer(ctx context.Context) {
 			if err != nil {
 				ans.Value, ans.Error = nil, err.Error()
 			}
-			t.reply(q.kind, ans)
+			t.reply(ctx, q.kind, ans)
 		}
 	}
 }

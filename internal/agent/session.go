@@ -77,7 +77,7 @@ func (a *Agent) talk(ctx context.Context, cancel context.CancelCauseFunc, stream
 		}
 	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(t.receive()) })
+	wg.Go(func() { cancel(t.receive(ctx)) })
 	wg.Go(func() { t.watch(ctx) })
 	for range answerers {
 		wg.Go(func() { t.answer(ctx) })
@@ -106,7 +106,7 @@ func (a *Agent) talk(ctx context.Context, cancel context.CancelCauseFunc, stream
 }
 
 // receive takes what the server says until the stream ends, and returns why.
-func (t *talk) receive() error {
+func (t *talk) receive(ctx context.Context) error {
 	a := t.a
 	for {
 		b, err := t.stream.Recv()
@@ -143,7 +143,7 @@ func (t *talk) receive() error {
 			}
 			a.takeChecks(c)
 		case uplink.KindProbe, uplink.KindLook:
-			if err := t.ask(kind, content); err != nil {
+			if err := t.ask(ctx, kind, content); err != nil {
 				return err
 			}
 		case uplink.KindBye:

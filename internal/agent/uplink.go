@@ -17,7 +17,7 @@ var patience = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10
 
 const (
 	pauseFrom = 200 * time.Millisecond
-	pauseTo   = 10 * time.Second
+	pauseTo   = 2 * time.Second
 	refusedTo = time.Minute // after a refusal that waiting does not heal
 )
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -431,7 +432,8 @@ func background(t *testing.T, f func(context.Context) error) (stop func()) {
 			case err := <-done:
 				require.NoError(t, err)
 			case <-time.After(20 * time.Second):
-				t.Error("did not end")
+				buf := make([]byte, 1<<20)
+				t.Errorf("did not end:\n%s", buf[:runtime.Stack(buf, true)])
 			}
 		})
 	}
