@@ -299,11 +299,11 @@ func (a *App) openCatalog() error {
 	}
 	dir := a.cfg.Path("control")
 	var kv catalog.Store
-	if err := a.verifyControl(); err != nil {
+	if err := errors.Join(a.lostControl(), a.verifyControl()); err != nil {
 		// Watching and warning go on from the last seen copy; only a person may
 		// decide to give up the store.
 		a.log.Error("configuration store damaged, it stays closed", "dir", dir, "err", err)
-		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); restore it from a backup; without one, save the records seen last with `panoptes export`, move the directory away, start again and apply them", model.ErrUnavailable, dir, err)}
+		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); %s", model.ErrUnavailable, dir, err, a.controlRemedy())}
 	} else {
 		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName, Verify: a.verifyPeer})
 		if err != nil {

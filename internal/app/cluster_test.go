@@ -236,6 +236,20 @@ func TestTwoServersAreOne(t *testing.T) {
 		}
 	})
 
+	t.Run("one that lost its configuration store makes none of its own", func(t *testing.T) {
+		require.NoError(t, c[1].end())
+		put := hide(t, c[1].cfg.DataDir+"/control")
+		c[1].start()
+		require.Eventually(t, func() bool { return statusOf(t, c[1].app, "site") == "down" }, 10*time.Second, 50*time.Millisecond, "it watches by what it saw last")
+		code, body := call(t, c[1].app, "POST", "/v1/checks", `{"name":"x","type":"tcp","target":"127.0.0.1:1"}`)
+		require.Equal(t, http.StatusServiceUnavailable, code)
+		require.Contains(t, mustJSON(t, body), "node remove n2")
+		require.NoError(t, c[1].end())
+		require.NoError(t, os.RemoveAll(c[1].cfg.DataDir+"/control"))
+		put()
+		c[1].start()
+	})
+
 	t.Run("one that was away adopts and has what it missed", func(t *testing.T) {
 		require.NoError(t, c[1].end())
 		code, body := call(t, a, "POST", "/v1/nodes/n2/drain", `{"draining":true}`)

@@ -135,7 +135,7 @@ func (a *App) addresses() model.Addresses {
 // over the data of the old one.
 func (a *App) lostIdentity() error {
 	_, err := os.Stat(a.cfg.Path("pki", "roots.pem"))
-	if err != nil && !dataExists(a.cfg.Path("control", "member")) {
+	if err != nil && !dataExists(a.cfg.Path("control", "member")) && len(a.fellows()) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%w: %s holds the data of a server, but %s, which says which one it is, is not there: put it back from a backup; or remove the server from its cluster and join with a new token and an empty data directory",
