@@ -113,7 +113,7 @@ func registry() []entry {
 			func(c Config, _ patterns) metric.Collector { return host.NewUsers(c.root()) }},
 		{Info{Name: "systemd", Default: true, Every: 15 * time.Second, EN: "state and restarts of systemd units", ZH: "systemd 单元状态与重启次数"},
 			func(c Config, p patterns) metric.Collector { return systemd.New(c.RootFS, p.unitsIn, p.unitsEx) }},
-		{Info{Name: "nvidia", Default: true, Every: 15 * time.Second, EN: "NVIDIA graphics cards by nvidia-smi", ZH: "NVIDIA 显卡(nvidia-smi)"},
+		{Info{Name: "nvidia", Default: true, Every: time.Minute, EN: "NVIDIA graphics cards by nvidia-smi", ZH: "NVIDIA 显卡(nvidia-smi)"},
 			func(Config, patterns) metric.Collector { return sensor.NewNvidia(source.Run) }},
 		{Info{Name: "smart", Default: true, Every: 30 * time.Minute, EN: "health of disks by smartctl", ZH: "磁盘健康(smartctl)"},
 			func(Config, patterns) metric.Collector { return disk.NewSmart(source.Run) }},

@@ -77,8 +77,8 @@ func TestUseOfNamesOnlyGrows(t *testing.T) {
 func TestNamesAreBounded(t *testing.T) {
 	h := newHost(t)
 	c := New(source.Tree{Root: h.dir}, nil, 5)
-	for round := range 6 {
-		for i := range 100 {
+	for round := range 4 {
+		for i := range 40 {
 			h.process(100+i, fmt.Sprintf("n%d-%d", round, i), round*1000+i+1, round*10+i, 100+i, i)
 		}
 		names := map[string]bool{}
