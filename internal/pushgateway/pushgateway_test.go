@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -331,7 +332,7 @@ func TestFileStaysSmall(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "groups")
 	p := open(t, pushgateway.Config{Path: path, MaxSeries: 2000}, pushgateway.Deps{})
 	var body strings.Builder
-	for round := range 60 {
+	for round := range 40 {
 		body.Reset()
 		for i := range 1500 {
 			fmt.Fprintf(&body, "m{l=\"%d\"} %d.%d\n", i, i*round*7919, round)
@@ -363,9 +364,9 @@ func TestRunWritesOwnedGroups(t *testing.T) {
 	dir := t.TempDir()
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
-		owned := false
+		var owned atomic.Bool
 		p, err := pushgateway.New(pushgateway.Config{Path: filepath.Join(dir, "g")}, pushgateway.Deps{
-			Appendable: db, Owns: func(key string) bool { return owned && key == `{job="a"}` },
+			Appendable: db, Owns: func(key string) bool { return owned.Load() && key == `{job="a"}` },
 		})
 		require.NoError(t, err)
 		require.Equal(t, 200, do(p, "PUT", "/metrics/job/a", "m 1\n").Code)
@@ -376,7 +377,7 @@ func TestRunWritesOwnedGroups(t *testing.T) {
 		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, 1, count(t, db, "a"))
-		owned = true
+		owned.Store(true)
 		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, 5, count(t, db, "a"), "at once, and every 15 s")
