@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -162,6 +163,9 @@ func (c *client) do(ctx context.Context, r request, out any) (http.Header, error
 		var ue *url.Error
 		if errors.As(err, &ue) {
 			err = ue.Err
+		}
+		if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
+			return nil, fmt.Errorf("cannot trust %s: %w (name the authority's certificate in SSL_CERT_FILE=FILE, and use a host that is in the server's certificate)", server, cert.Err)
 		}
 		return nil, fmt.Errorf("cannot reach %s: %w (is the server running? another address: --server URL)", server, err)
 	}
