@@ -301,6 +301,11 @@ func TestRemovedServerEnds(t *testing.T) {
 			require.Eventually(t, func() bool { return statusOf(t, m.app, fmt.Sprintf("c%d", i)) == "up" }, 15*time.Second, 50*time.Millisecond)
 		}
 	}
+	for _, verb := range []string{"leader", "promote"} {
+		code, body = call(t, c[0].app, "POST", "/v1/nodes/n3/"+verb, "")
+		require.Equal(t, http.StatusConflict, code, body)
+		require.Contains(t, mustJSON(t, body), "was removed")
+	}
 	code, body = call(t, c[0].app, "DELETE", "/v1/nodes/n2?force=true", "")
 	require.Equal(t, http.StatusNoContent, code, "the last one may be all: %v", body)
 }

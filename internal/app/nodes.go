@@ -262,11 +262,32 @@ func (c clusterForAPI) Promote(ctx context.Context, actor, id string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := c.member(ctx, n); err != nil {
+		return err
+	}
 	if err := s.Promote(ctx, id); err != nil {
 		return fmt.Errorf("promote %s: %w", n.Name, err)
 	}
 	c.auditNode(ctx, actor, n, "node.promoted", "made a voter of the configuration store")
 	return nil
+}
+
+// member finds a node among the members of the configuration store.
+func (c clusterForAPI) member(ctx context.Context, n model.Node) (control.ControlMember, error) {
+	members, err := c.control.Members(ctx)
+	if err != nil {
+		return control.ControlMember{}, fmt.Errorf("list the members of the configuration store: %w", err)
+	}
+	for _, m := range members {
+		if m.NodeID == n.ID {
+			return m, nil
+		}
+	}
+	why := "others keep it"
+	if n.Revoked {
+		why = "it was removed from the cluster"
+	}
+	return control.ControlMember{}, fmt.Errorf("%w: %s is no member of the configuration store: %s", model.ErrConflict, n.Name, why)
 }
 
 func (c clusterForAPI) MoveLeader(ctx context.Context, actor, id string) error {
@@ -277,6 +298,13 @@ func (c clusterForAPI) MoveLeader(ctx context.Context, actor, id string) error {
 	s, err := c.store()
 	if err != nil {
 		return err
+	}
+	m, err := c.member(ctx, n)
+	if err != nil {
+		return err
+	}
+	if m.Learner {
+		return fmt.Errorf("%w: %s has no vote yet; wait until it has, or give it one with `panoptes node promote %s`", model.ErrConflict, n.Name, n.Name)
 	}
 	if err := s.MoveLeader(ctx, id); err != nil {
 		return fmt.Errorf("make %s the leader: %w", n.Name, err)
