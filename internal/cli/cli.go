@@ -97,7 +97,7 @@ The other commands talk to a server; tell them where it is with --server and
 		loginCmd(c), statusCmd(c),
 		checkCmd(c), nodeCmd(c), tokenCmd(c), getCmd(c), deleteCmd(c),
 		applyCmd(c), exportCmd(c), importCmd(c),
-		queryCmd(c), silenceCmd(c), alertCmd(c), eventCmd(c), rulesCmd(),
+		queryCmd(c), silenceCmd(c), alertCmd(c), eventCmd(c), backupCmd(c), rulesCmd(),
 		versionCmd(c),
 	)
 	strict(root)
