@@ -125,6 +125,7 @@ type App struct {
 	placed   atomic.Int64 // checks that the worker here runs
 	members  atomic.Pointer[[]control.ControlMember]
 	quorum   quorum
+	anew     chan struct{}            // closed when the process must begin anew
 	revoked  atomic.Pointer[[]string] // ids of nodes that were removed
 	known    chan struct{}            // closed once it is known to whom samples and events are sent
 	knowOnce sync.Once
@@ -148,7 +149,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	if opts.Notice == nil {
 		opts.Notice = io.Discard
 	}
-	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), known: make(chan struct{}), membersWake: make(chan struct{}, 1)}
+	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), known: make(chan struct{}), membersWake: make(chan struct{}, 1), anew: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -218,6 +219,10 @@ func (a *App) URL() string {
 
 // Started is closed once the server watches.
 func (a *App) Started() <-chan struct{} { return a.started }
+
+// Anew is closed when the process must begin anew. Run ends then, unless what is
+// left of the configuration store keeps it: everything on disk may be left as it is.
+func (a *App) Anew() <-chan struct{} { return a.anew }
 
 // Run serves until ctx ends.
 func (a *App) Run(ctx context.Context) error {

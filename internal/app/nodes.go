@@ -426,6 +426,14 @@ func (a *App) controlMembers() []control.ControlMember {
 	return nil
 }
 
+// ErrBeginAnew says that the process should be begun anew, with the same
+// arguments: the configuration store met a full disk, which it does not survive,
+// and there is space again. Everything else has been stopped in order.
+var ErrBeginAnew = errors.New("the process must begin anew")
+
+// reviveAfter keeps a store that dies at once from being begun over and over.
+const reviveAfter = 30 * time.Second
+
 // membersEvery is the time between two looks at the members of the store.
 const membersEvery = 2 * time.Second
 
@@ -436,6 +444,11 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		return nil
 	}
 	for {
+		if a.control.Revivable() && time.Since(a.began) > reviveAfter {
+			a.log.Error("the configuration store died and would run again; this process begins anew")
+			close(a.anew)
+			return ErrBeginAnew
+		}
 		wait := membersEvery
 		lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		list, err := a.control.Members(lctx)

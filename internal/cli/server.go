@@ -1,17 +1,20 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"panoptes/internal/app"
 	"panoptes/internal/config"
 	"panoptes/internal/model"
+	"panoptes/internal/run"
 )
 
 // serverFlags are the keys of the file that may also be given on the command line.
@@ -111,7 +114,32 @@ func runServer(cmd *cobra.Command, stdio IO, f *serverFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.Run(cmd.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(cmd.Context()) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, app.ErrBeginAnew) {
+			return err
+		}
+	case <-a.Anew():
+		select {
+		case <-done:
+		case <-time.After(anewPatience):
+		}
+	}
+	return beginAnew(app.ErrBeginAnew)
+}
+
+// anewPatience is how long a server that must begin anew may take to stop.
+const anewPatience = 5 * time.Second
+
+// beginAnew replaces this process by a new one of the same program.
+func beginAnew(why error) error {
+	self, err := os.Executable()
+	if err != nil {
+		return errors.Join(why, fmt.Errorf("find this program: %w", err))
+	}
+	return errors.Join(why, run.Replace(self, os.Args, os.Environ()))
 }
 
 // recoverCmd is for the day on which most servers are lost for good.

@@ -97,3 +97,10 @@ func (c *Control) look(leader bool) {
 		c.lost.CompareAndSwap(0, time.Now().UnixNano())
 	}
 }
+
+// Revivable reports whether the store has died, as etcd does when it meets a
+// full disk, and would run again in a new process: there is space now. Within
+// this one it cannot, what is left of it never ends.
+func (c *Control) Revivable() bool {
+	return c.fatal.Load() != nil && !c.closed.Load() && !c.removed.Load() && c.space.writable() == nil
+}
