@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X panoptes/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build ui run demo test test-go test-ui test-e2e test-fault fault race lint bench fuzz clean
+.PHONY: help build ui run demo test test-go test-ui test-e2e test-fault fault growing race lint bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -33,12 +33,15 @@ test-ui: ## lint, types and tests of the pages
 
 test-e2e: ## the real binary against real targets, and journeys in Chromium
 	./test/prepare.sh
-	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e ./test/...
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -v /growing)
 
 test-fault: ## the short rows of the fault matrix: servers killed, cut off, without power
 	./test/prepare.sh
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 15m -v -tags fault -short ./test/fault \
 		-run '^Test(Mechanism.*|Single|Kill1|PowerCutAll|Split|RegionUplink|DownInOneRegion|JoinLeave)$$'
+
+growing: ## against real Prometheus and Thanos, which are built first (10 minutes the first time)
+	$(GO) test -count=1 -timeout 60m -v -tags e2e ./test/growing
 
 fault: build ## all rows of the fault matrix (more with FAULT='-fault.seed 7 -fault.duration 1h -run TestRandomFaults')
 	./test/prepare.sh

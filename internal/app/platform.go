@@ -17,6 +17,7 @@ import (
 	"panoptes/internal/rules"
 	"panoptes/internal/schedule"
 	"panoptes/internal/scrape"
+	_ "panoptes/internal/scrape/all" // the mechanisms of discovery
 	"panoptes/internal/wire"
 )
 
