@@ -70,9 +70,10 @@ func Main(ctx context.Context, args []string, s Streams) int {
 		return exitUsage
 	}
 	log := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: l}))
-	// A host has better uses for its memory.
-	debug.SetGCPercent(50)
+	// A host has better uses for its memory and its processors.
+	debug.SetGCPercent(30)
 	debug.SetMemoryLimit(64 << 20)
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 2))
 	if err := Run(ctx, cfg, s.Version, log); err != nil {
 		fmt.Fprintln(s.Err, "panoptes-agent:", err)
 		var inv model.Invalid

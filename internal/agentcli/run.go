@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -83,13 +84,29 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	tiers := [][]run.Runner{{client, run.Func(id.Run)}, {a}}
+	tiers := [][]run.Runner{{client, run.Func(id.Run), run.Func(tidy)}, {a}}
 	if worker != nil {
 		sink.to = a.Result
 		tiers = append(tiers, []run.Runner{worker})
 	}
 	log.Info("agent begins", "node", id.NodeID(), "name", cfg.Node, "region", cfg.Region, "version", version, "checks", worker != nil)
 	return run.Tiers(ctx, tiers)
+}
+
+// tidy gives memory back to the system that was needed to begin, and from time
+// to time what a burst has left behind.
+func tidy(ctx context.Context) error {
+	for wait := 5 * time.Second; ; wait = 10 * time.Minute {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+			debug.FreeOSMemory()
+			releasePages()
+		}
+	}
 }
 
 // identity opens the identity of this host, or joins.
