@@ -27,7 +27,6 @@ type talk struct {
 	began  time.Time
 
 	heard   atomic.Int64 // ns since began
-	beat    time.Time    // last one sent
 	restart atomic.Bool  // the dictionary of the live lane begins anew
 	start   bool         // the next frame of the live lane begins a dictionary
 	seq     uint64       // of the live lane

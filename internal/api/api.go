@@ -51,6 +51,7 @@ type Deps struct {
 	Reload       func(context.Context) error
 	Audit        func(context.Context, model.Event)
 	Query        http.Handler // Prometheus' /api/v1/* and /federate
+	Pushgateway  http.Handler // Pushgateway's /metrics/job/* and its lists
 	Ingest       http.Handler // POST /api/v1/write and /api/v1/otlp/v1/metrics
 	Alertmanager http.Handler // /api/v2/*; alerts and silences go through it too
 	Metrics      http.Handler // /metrics

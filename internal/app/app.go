@@ -39,6 +39,7 @@ import (
 	"panoptes/internal/probe"
 	"panoptes/internal/probe/all"
 	"panoptes/internal/probe/push"
+	"panoptes/internal/pushgateway"
 	"panoptes/internal/query"
 	"panoptes/internal/relay"
 	"panoptes/internal/replica"
@@ -115,6 +116,7 @@ type App struct {
 	regions  *regionAlerts
 	scrape   *scrape.Scraper
 	rules    *rules.Rules
+	pushes   *pushgateway.Pushgateway
 	self     *selfwatch.Watch
 	events   *recorder
 	checks   *checks
@@ -240,7 +242,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.relay},
 		{a.replica, a.query, a.events},
 		{a.alerting},
-		{a.scrape, a.rules},
+		{a.scrape, a.rules, a.pushes},
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats},
 		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
@@ -366,7 +368,7 @@ func (a *App) openStorage() (err error) {
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
 		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir,
 	}, query.Deps{
-		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind, Rules: a.allRules,
+		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind, Rules: a.allRules, Metadata: a.metadata,
 		Targets:     func(ctx context.Context) v1.TargetRetriever { return a.allTargets(ctx) },
 		ScrapePools: func(ctx context.Context) v1.ScrapePoolsRetriever { return a.allTargets(ctx) },
 
@@ -375,7 +377,7 @@ func (a *App) openStorage() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the query engine: %w", err)
 	}
-	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
+	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
 	if err != nil {
 		return fmt.Errorf("open the write endpoints: %w", err)
 	}
@@ -473,7 +475,7 @@ func (a *App) openAPI() (err error) {
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})

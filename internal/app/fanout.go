@@ -105,8 +105,9 @@ func (f *fanout) Run(ctx context.Context) error {
 	f.openLocked()
 	f.mu.Unlock()
 	<-ctx.Done()
-	f.mu.Lock()   // whoever opens ways now sees that it is over
-	f.mu.Unlock() //nolint:staticcheck // the section is empty on purpose
+	f.mu.Lock()
+	f.peers = map[string]*outlet{} // whoever opens ways after this sees that it is over
+	f.mu.Unlock()
 	f.wg.Wait()
 	return nil
 }

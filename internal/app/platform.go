@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -13,7 +14,10 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"panoptes/internal/alert"
+	"panoptes/internal/cluster"
 	"panoptes/internal/model"
+	"panoptes/internal/pushgateway"
+	"panoptes/internal/query"
 	"panoptes/internal/rules"
 	"panoptes/internal/schedule"
 	"panoptes/internal/scrape"
@@ -48,7 +52,28 @@ func (a *App) openPlatform() (err error) {
 	if err != nil {
 		return fmt.Errorf("open rules: %w", err)
 	}
+	if err := os.MkdirAll(a.cfg.Path("push"), 0o700); err != nil {
+		return fmt.Errorf("open the push gateway: %w", err)
+	}
+	a.pushes, err = pushgateway.New(pushgateway.Config{Path: a.cfg.Path("push", "groups")}, pushgateway.Deps{
+		Appendable: a.relay, Owns: a.placement.owns, Broadcast: func(b []byte) { a.cluster.Broadcast("pushgateway", b) },
+		Logger: a.logger("pushgateway"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "pushgateway"}, a.registry),
+	})
+	if err != nil {
+		return fmt.Errorf("open the push gateway: %w", err)
+	}
+	a.cluster.Part("pushgateway", cluster.Part{State: a.pushes.State, Merge: a.pushes.Merge})
+	a.cluster.Part("ingest", cluster.Part{State: a.ingest.State, Merge: a.ingest.Merge})
 	return nil
+}
+
+// metadata is what writers have said of metrics.
+func (a *App) metadata(metric string) map[string]query.Metadata {
+	out := map[string]query.Metadata{}
+	for name, d := range a.ingest.Metadata(metric) {
+		out[name] = query.Metadata{Type: d.Type, Help: d.Help, Unit: d.Unit}
+	}
+	return out
 }
 
 // jobWorkers are the live servers that may scrape the targets of a job.

@@ -124,7 +124,7 @@ func checkSamples(ctx context.Context, dir string, found *backup.Counts) (err er
 	defer func() { err = errors.Join(err, q.Close()) }()
 	// All series, and the samples of some.
 	const read = 1000
-	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, ""))
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, model.MetricName, ""))
 	for set.Next() {
 		if found.Series++; found.Series > read {
 			continue

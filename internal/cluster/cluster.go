@@ -11,7 +11,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -368,8 +367,6 @@ func (c *Cluster) Err() error {
 	}
 	return nil
 }
-
-var errNotRunning = errors.New("gossip does not run")
 
 func poke(ch chan struct{}) {
 	select {

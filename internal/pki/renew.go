@@ -187,11 +187,3 @@ func (p *PKI) setTrust(t *trust) error {
 	}
 	return nil
 }
-
-// lookAgain makes Run look whether the certificate is due.
-func (p *PKI) lookAgain() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}

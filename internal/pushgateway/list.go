@@ -11,6 +11,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/proto"
+
+	"panoptes/internal/model"
 )
 
 // Group describes one group for people.
@@ -144,7 +146,7 @@ func (g *group) plain() map[string]any {
 	}
 	out["key"], out["labels"], out["last_push_successful"] = g.key, g.labels.Map(), g.pushed.Version > g.failed.Version
 	for _, s := range g.times {
-		name := s.labels.Get(labels.MetricName)
+		name := s.labels.Get(model.MetricName)
 		m := g.pushed
 		if name == failureTime {
 			m = g.failed

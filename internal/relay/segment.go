@@ -178,7 +178,6 @@ type segment struct {
 	to      int64
 	spanned bool
 	checked bool // all records have been read since the start, or written
-	damaged bool // what follows size cannot be read
 }
 
 func (s *segment) tail() tail {

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
+
+	"panoptes/internal/model"
 )
 
 // Appender gathers a batch. Its Commit sends it and returns nil when the engine
@@ -85,7 +87,7 @@ func (a *appender) AppendExemplar(ref storage.SeriesRef, l labels.Labels, x exem
 
 func (a *appender) UpdateMetadata(ref storage.SeriesRef, l labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
 	a.metadata = append(a.metadata, prompb.MetricMetadata{
-		Type: prompb.FromMetadataType(m.Type), MetricFamilyName: l.Get(labels.MetricName), Help: m.Help, Unit: m.Unit,
+		Type: prompb.FromMetadataType(m.Type), MetricFamilyName: l.Get(model.MetricName), Help: m.Help, Unit: m.Unit,
 	})
 	return ref, nil
 }

@@ -200,7 +200,7 @@ func (r *Rules) starts(ctx context.Context, ar *engine.AlertingRule, at time.Tim
 		if math.IsNaN(v) || value.IsStaleNaN(v) { // it had ended
 			continue
 		}
-		key := s.Labels().DropReserved(func(n string) bool { return n == labels.MetricName }).String()
+		key := s.Labels().DropReserved(func(n string) bool { return n == model.MetricName }).String()
 		out[key] = start{activeAt: time.Unix(int64(v), 0), last: time.UnixMilli(t)}
 	}
 	return out, set.Err()
@@ -209,9 +209,9 @@ func (r *Rules) starts(ctx context.Context, ar *engine.AlertingRule, at time.Tim
 // startMatchers selects the starts of a rule's alerts. Labels with templates
 // differ from alert to alert and are left to the comparison.
 func startMatchers(ar *engine.AlertingRule) ([]*labels.Matcher, error) {
-	want := map[string]string{labels.MetricName: "ALERTS_FOR_STATE", labels.AlertName: ar.Name()}
+	want := map[string]string{model.MetricName: "ALERTS_FOR_STATE", labels.AlertName: ar.Name()}
 	ar.Labels().Range(func(l labels.Label) {
-		if l.Name != labels.AlertName && l.Name != labels.MetricName && !hasTemplate(l.Value) {
+		if l.Name != labels.AlertName && l.Name != model.MetricName && !hasTemplate(l.Value) {
 			want[l.Name] = l.Value
 		}
 	})

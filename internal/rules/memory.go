@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"panoptes/internal/model"
 )
 
 var nilLogger = slog.New(slog.DiscardHandler)
@@ -38,7 +40,7 @@ func (m *memory) add(l labels.Labels, t int64, v float64, h *histogram.FloatHist
 	if s == nil {
 		s = &promql.Series{Metric: l}
 		m.series[key] = s
-		name := l.Get(labels.MetricName)
+		name := l.Get(model.MetricName)
 		m.byName[name] = append(m.byName[name], s)
 	}
 	last := int64(-1 << 62)
@@ -74,7 +76,7 @@ func (q *memoryQuerier) Select(_ context.Context, sorted bool, _ *storage.Select
 	defer q.m.mu.RUnlock()
 	set := &memorySet{at: -1}
 	for name, list := range q.m.byName {
-		if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name == labels.MetricName && !m.Matches(name) }) {
+		if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name == model.MetricName && !m.Matches(name) }) {
 			for _, s := range list {
 				if matchAll(ms, s.Metric) {
 					set.add(s, q.mint, q.maxt)

@@ -177,7 +177,7 @@ type trialQuerier struct {
 
 func (q *trialQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	for _, m := range ms {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual && q.recorded[m.Value] {
+		if m.Name == model.MetricName && m.Type == labels.MatchEqual && q.recorded[m.Value] {
 			return q.own.Select(ctx, sorted, hints, ms...)
 		}
 	}
@@ -322,7 +322,7 @@ type recorder struct {
 
 func (r recorder) add(s promql.Series) {
 	b := labels.NewBuilder(s.Metric)
-	b.Set(labels.MetricName, r.rule.Record)
+	b.Set(model.MetricName, r.rule.Record)
 	for _, more := range []map[string]string{r.labels, r.rule.Labels} {
 		for k, v := range more {
 			b.Set(k, v)

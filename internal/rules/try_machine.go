@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	engine "github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/template"
+
+	"panoptes/internal/model"
 )
 
 // machine goes through the evaluations of an alerting rule, as the engine's
@@ -176,7 +178,7 @@ func (m *machine) finish() {
 
 func (m *machine) alertLabels(ctx context.Context, metric labels.Labels, value float64, now time.Time) labels.Labels {
 	b := labels.NewBuilder(metric)
-	b.Del(labels.MetricName)
+	b.Del(model.MetricName)
 	var expand func(string) string
 	if !m.static {
 		expand = m.expander(ctx, metric, value, now)

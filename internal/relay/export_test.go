@@ -1,0 +1,4 @@
+package relay
+
+// Accepting returns why nothing is taken now.
+func (r *Relay) Accepting() error { return r.journal.accepting() }
