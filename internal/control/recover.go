@@ -2,15 +2,19 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"panoptes/internal/model"
@@ -70,8 +74,14 @@ func Recover(ctx context.Context, cfg Config, logger *slog.Logger) (_ Recovered,
 		eng.cancel()
 		return out, fmt.Errorf("recover configuration store: %w (the files as they were are in %s)", err, out.Copy)
 	}
-	// What was known before is read at once: the changes of members come with the log.
+	// What was known before: in the files, since the changes of members come with
+	// the log; what the files do not have yet is read at once.
 	before := eng.etcd.Server.Cluster().Members()
+	for _, m := range membersOnFile(filepath.Join(out.Copy, "member", "snap", "db")) {
+		if !slices.ContainsFunc(before, func(b *membership.Member) bool { return b.ID == m.ID }) {
+			before = append(before, m)
+		}
+	}
 	eng.client = v3client.New(eng.etcd.Server)
 	defer func() { err = errors.Join(err, eng.close(15*time.Second)) }()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -103,4 +113,29 @@ func Recover(ctx context.Context, cfg Config, logger *slog.Logger) (_ Recovered,
 		return out, fmt.Errorf("recover configuration store: %d members are left, 1 was to be (the files as they were are in %s)", n, out.Copy)
 	}
 	return out, nil
+}
+
+// membersOnFile reads the members that a database knows, for a list that people
+// are shown: what cannot be read is left out.
+func membersOnFile(path string) (out []*membership.Member) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 5 * time.Second})
+	if err != nil {
+		return nil
+	}
+	defer db.Close() //nolint:errcheck // nothing was written
+	// Errors of a file that is only shown from are not worth a word.
+	_ = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("members"))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(_, v []byte) error {
+			var m membership.Member
+			if json.Unmarshal(v, &m) == nil && m.ID != 0 {
+				out = append(out, &m)
+			}
+			return nil
+		})
+	})
+	return out
 }

@@ -22,10 +22,18 @@ import (
 
 // nameServer answers on UDP and TCP at one port.
 func nameServer(t *testing.T, h mdns.HandlerFunc) string {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	require.NoError(t, err)
+	var pc net.PacketConn
+	var l net.Listener
+	for range 20 { // a port that is free for one may be taken for the other
+		var err error
+		pc, err = net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		if l, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			break
+		}
+		require.NoError(t, pc.Close())
+	}
+	require.NotNil(t, l, "no free port")
 	for _, s := range []*mdns.Server{{PacketConn: pc, Handler: h}, {Listener: l, Handler: h}} {
 		up := make(chan struct{})
 		done := make(chan struct{})
