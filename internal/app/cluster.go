@@ -46,7 +46,8 @@ func (a *App) seeds() []string {
 		return out
 	}
 	for _, n := range a.nodes() {
-		if n.Role != model.RoleAgent && !n.Revoked && n.Addresses.Gossip != "" {
+		// Its own address must not be taken for that of somebody who is silent.
+		if n.Role != model.RoleAgent && !n.Revoked && n.Addresses.Gossip != "" && n.ID != a.pki.NodeID() {
 			out = append(out, n.Addresses.Gossip)
 		}
 	}

@@ -262,7 +262,7 @@ func (a *App) greet(ctx context.Context, n model.Node) (json.RawMessage, error) 
 	if err := a.removeReplaced(ctx); err != nil {
 		return nil, err
 	}
-	w := welcome{Seeds: a.seeds()}
+	w := welcome{Seeds: append(a.seeds(), a.addresses().Gossip)}
 	members, err := a.control.Members(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the members of the configuration store: %w", err)
