@@ -113,20 +113,23 @@ func (a *API) alerts(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.matching(r.Context(), matchers)
+	list, err := a.matching(r, matchers)
 	if err != nil {
 		return nil, err
 	}
 	return alertsAnswer{list, len(list)}, nil
 }
 
-// matching returns the alerts that all matchers match.
-func (a *API) matching(ctx context.Context, matchers []*labels.Matcher) ([]alert, error) {
-	list, err := a.alertList(ctx)
+// matching returns the alerts that all matchers match, of those that the sender may see.
+func (a *API) matching(r *http.Request, matchers []*labels.Matcher) ([]alert, error) {
+	list, err := a.alertList(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(list, func(al alert) bool {
+		if !who(r).Sees(al.Labels) {
+			return true
+		}
 		for _, m := range matchers {
 			if !m.Matches(al.Labels[m.Name]) {
 				return true
@@ -216,6 +219,9 @@ func (a *API) silences(r *http.Request) (any, error) {
 	}
 	out := silencesAnswer{Items: []silence{}}
 	for _, s := range list {
+		if !within(who(r), s.Matchers) {
+			continue
+		}
 		v := silence{ID: s.ID, StartsAt: s.StartsAt.UTC(), EndsAt: s.EndsAt.UTC(), CreatedBy: s.CreatedBy, Comment: s.Comment, Status: "active", Matchers: []string{}}
 		if s.Status != nil {
 			v.Status = s.Status.State
@@ -254,6 +260,14 @@ func (a *API) createSilence(r *http.Request) (any, error) {
 	matchers, err := parseMatchers("matchers", b.Matchers)
 	if err != nil {
 		return nil, err
+	}
+	if matchers, err = bindMatchers(r, "matchers", matchers); err != nil {
+		return nil, err
+	}
+	if b.ID != "" {
+		if err := a.seesSilence(r, b.ID); err != nil {
+			return nil, err
+		}
 	}
 	now := time.Now().UTC()
 	if b.StartsAt.IsZero() {
@@ -303,11 +317,29 @@ func (a *API) createSilence(r *http.Request) (any, error) {
 
 func (a *API) deleteSilence(r *http.Request) (any, error) {
 	id := r.PathValue("id")
+	if err := a.seesSilence(r, id); err != nil {
+		return nil, err
+	}
 	if err := a.callAlertmanager(r.Context(), http.MethodDelete, "/api/v2/silence/"+url.PathEscape(id), nil, nil); err != nil {
 		return nil, err
 	}
 	a.audit(r, "silence.delete", "silence/"+id, "silence ended")
 	return nil, nil
+}
+
+// seesSilence looks whether the sender may change a silence.
+func (a *API) seesSilence(r *http.Request, id string) error {
+	if boundTo(r).IsEmpty() {
+		return nil
+	}
+	var s amSilence
+	if err := a.callAlertmanager(r.Context(), http.MethodGet, "/api/v2/silence/"+url.PathEscape(id), nil, &s); err != nil {
+		return err
+	}
+	if !within(who(r), s.Matchers) {
+		return model.ErrNotFound
+	}
+	return nil
 }
 
 func (a *API) previewSilence(r *http.Request) (any, error) {
@@ -322,7 +354,7 @@ func (a *API) previewSilence(r *http.Request) (any, error) {
 	if len(matchers) == 0 {
 		return nil, invalid("matchers", "must have at least one")
 	}
-	list, err := a.matching(r.Context(), matchers)
+	list, err := a.matching(r, matchers)
 	if err != nil {
 		return nil, err
 	}

@@ -116,6 +116,9 @@ func (a *API) stateOf(rec model.Record) any {
 
 func (a *API) getCheck(r *http.Request) (any, error) {
 	rec, err := a.deps.Catalog.Get(model.KindCheck, r.PathValue("id"))
+	if err == nil {
+		err = seesCheck(r, rec)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +233,7 @@ func (a *API) listChecks(r *http.Request) (any, error) {
 	counts := map[string]int{}
 	var hits []checkEntry
 	for _, e := range a.checks.all(a.deps.Catalog.List(model.KindCheck), a.states()) {
-		if !f.matches(e) {
+		if !who(r).Sees(e.check.Labels) || !f.matches(e) {
 			continue
 		}
 		counts[string(e.state.Status)]++
@@ -284,6 +287,9 @@ type barsAnswer struct {
 // checkOf finds the check that the path names.
 func (a *API) checkOf(r *http.Request) (string, error) {
 	rec, err := a.deps.Catalog.Get(model.KindCheck, r.PathValue("id"))
+	if err == nil {
+		err = seesCheck(r, rec)
+	}
 	if err != nil {
 		return "", err
 	}

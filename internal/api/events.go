@@ -74,6 +74,9 @@ func maySee(id *model.Identity, e model.Event) bool {
 	if id == nil {
 		return false
 	}
+	if !id.Bound.IsEmpty() && (e.Kind == model.EventAudit || e.Kind == model.EventNode || !id.Sees(e.Labels)) {
+		return false
+	}
 	if e.Kind != model.EventAudit || model.AtLeast(id.Role, admin) {
 		return true
 	}

@@ -17,10 +17,11 @@ type loginBody struct {
 
 // userInfo is what people see of a user.
 type userInfo struct {
-	Name        string `json:"name"`
-	DisplayName string `json:"display_name"`
-	Role        string `json:"role"`
-	Language    string `json:"language"`
+	Name        string            `json:"name"`
+	DisplayName string            `json:"display_name"`
+	Role        string            `json:"role"`
+	Language    string            `json:"language"`
+	Bound       map[string]string `json:"bound,omitempty"` // labels: only what has them is shown
 }
 
 type loginAnswer struct {
@@ -48,7 +49,11 @@ type mePatch struct {
 }
 
 func infoOf(id *model.Identity) userInfo {
-	return userInfo{id.Name, id.DisplayName, id.Role, id.Language}
+	u := userInfo{Name: id.Name, DisplayName: id.DisplayName, Role: id.Role, Language: id.Language}
+	if !id.Bound.IsEmpty() {
+		u.Bound = id.Bound.Map()
+	}
+	return u
 }
 
 // credentials are those of a request's sender, with what the caller adds.

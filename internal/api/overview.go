@@ -36,11 +36,17 @@ func (a *API) overview(r *http.Request) (any, error) {
 		Health: a.healthNow(r.Context()), Checks: map[string]int{"total": 0},
 		Worst: []json.RawMessage{}, Events: []model.Event{},
 	}
+	if !boundTo(r).IsEmpty() {
+		out.Health.Parts = []HealthPart{}
+	}
 	for _, s := range model.Statuses {
 		out.Checks[string(s)] = 0
 	}
 	var bad []checkEntry
 	for _, e := range a.checks.all(a.deps.Catalog.List(model.KindCheck), a.states()) {
+		if !who(r).Sees(e.check.Labels) {
+			continue
+		}
 		out.Checks["total"]++
 		out.Checks[string(e.state.Status)]++
 		if e.state.Status == model.StatusDown || e.state.Status == model.StatusDegraded {
@@ -55,7 +61,7 @@ func (a *API) overview(r *http.Request) (any, error) {
 		}
 		out.Worst = append(out.Worst, b)
 	}
-	if list, err := a.alertList(r.Context()); err != nil {
+	if list, err := a.matching(r, nil); err != nil {
 		a.log.Warn("overview without alerts", "err", err)
 	} else {
 		for _, al := range list {
@@ -75,8 +81,11 @@ func (a *API) overview(r *http.Request) (any, error) {
 		events, _, err := a.deps.Events.Query(r.Context(), model.EventQuery{Kinds: []model.EventKind{model.EventState, model.EventAlert}, Limit: recentEvents})
 		if err != nil {
 			a.log.Warn("overview without events", "err", err)
-		} else if events != nil {
-			out.Events = events
+		}
+		for _, e := range events {
+			if maySee(who(r), e) {
+				out.Events = append(out.Events, e)
+			}
 		}
 	}
 	return out, nil

@@ -122,6 +122,9 @@ func (a *API) create(res resource) func(*http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if spec, err = bind(r, spec, false); err != nil {
+			return nil, err
+		}
 		return a.created(r, res, spec, nil)
 	}
 }
@@ -153,6 +156,12 @@ func (a *API) update(res resource) func(*http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := a.reaches(r, res.kind); err != nil {
+			return nil, err
+		}
+		if spec, err = bind(r, spec, false); err != nil {
+			return nil, err
+		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), spec, false); err != nil {
 			return nil, err
 		}
@@ -174,6 +183,12 @@ func (a *API) patch(res resource) func(*http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := a.reaches(r, res.kind); err != nil {
+			return nil, err
+		}
+		if patch, err = bind(r, patch, true); err != nil {
+			return nil, err
+		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), patch, true); err != nil {
 			return nil, err
 		}
@@ -189,6 +204,9 @@ func (a *API) remove(res resource) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		rev, err := ifMatch(r)
 		if err != nil {
+			return nil, err
+		}
+		if err := a.reaches(r, res.kind); err != nil {
 			return nil, err
 		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), nil, false); err != nil {
@@ -260,12 +278,14 @@ func (a *API) createKey(r *http.Request) (any, error) {
 		Name    string `json:"name"`
 		Role    string `json:"role"`
 		Expires string `json:"expires,omitempty"`
+
+		Matchers []string `json:"matchers,omitempty"`
 	}
 	if err := model.DecodeStrict(spec, &k); err != nil {
 		return nil, err
 	}
 	key, prefix, hash := a.deps.Auth.NewKey()
-	spec, err = json.Marshal(model.Key{Name: k.Name, Role: k.Role, Expires: k.Expires, Prefix: prefix, Hash: model.Secret(hash)})
+	spec, err = json.Marshal(model.Key{Name: k.Name, Role: k.Role, Expires: k.Expires, Matchers: k.Matchers, Prefix: prefix, Hash: model.Secret(hash)})
 	if err != nil {
 		return nil, err
 	}

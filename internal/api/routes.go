@@ -63,6 +63,7 @@ type (
 		Groups   []map[string]any  `json:"groups"`
 		Disabled bool              `json:"disabled,omitempty"`
 		Labels   map[string]string `json:"labels,omitempty"`
+		Matchers []string          `json:"matchers,omitempty"`
 	}
 )
 
@@ -71,32 +72,32 @@ func (a *API) routes() []route {
 	table := []route{
 		{pattern: "POST /v1/login", origin: true, handle: a.login, doc: "Begins a session; the answer sets its cookie.", body: loginBody{}, answer: loginAnswer{}},
 		{pattern: "POST /v1/logout", ask: true, origin: true, handle: a.logout, doc: "Ends the session.", status: http.StatusNoContent},
-		{pattern: "GET /v1/me", need: viewer, handle: a.me, doc: "Who is asking, and of whom.", answer: meAnswer{}},
-		{pattern: "PATCH /v1/me", need: viewer, handle: a.patchMe, doc: "Changes one's own name, language or password.", body: mePatch{}, answer: meAnswer{}},
-		{pattern: "GET /v1/overview", need: viewer, handle: a.overview, doc: "The state of everything at a glance.", answer: overviewAnswer{}},
+		{pattern: "GET /v1/me", bound: true, need: viewer, handle: a.me, doc: "Who is asking, and of whom.", answer: meAnswer{}},
+		{pattern: "PATCH /v1/me", bound: true, need: viewer, handle: a.patchMe, doc: "Changes one's own name, language or password.", body: mePatch{}, answer: meAnswer{}},
+		{pattern: "GET /v1/overview", bound: true, need: viewer, handle: a.overview, doc: "The state of everything at a glance.", answer: overviewAnswer{}},
 
-		{pattern: "POST /v1/checks/test", need: editor, handle: a.testCheck, doc: "Runs a check that is not stored, once.", body: checkBody{}, answer: resultsAnswer{}},
-		{pattern: "POST /v1/checks/{id}/run", need: editor, handle: a.runCheck, doc: "Runs a check now.", answer: resultsAnswer{}},
-		{pattern: "GET /v1/checks/{id}/uptime", need: viewer, handle: a.uptime, doc: "How much of the time a check was up.", answer: Uptime{}},
-		{pattern: "GET /v1/checks/{id}/bars", need: viewer, handle: a.bars, doc: "A check's past in equal parts.", answer: barsAnswer{},
+		{pattern: "POST /v1/checks/test", bound: true, need: editor, handle: a.testCheck, doc: "Runs a check that is not stored, once.", body: checkBody{}, answer: resultsAnswer{}},
+		{pattern: "POST /v1/checks/{id}/run", bound: true, need: editor, handle: a.runCheck, doc: "Runs a check now.", answer: resultsAnswer{}},
+		{pattern: "GET /v1/checks/{id}/uptime", bound: true, need: viewer, handle: a.uptime, doc: "How much of the time a check was up.", answer: Uptime{}},
+		{pattern: "GET /v1/checks/{id}/bars", bound: true, need: viewer, handle: a.bars, doc: "A check's past in equal parts.", answer: barsAnswer{},
 			query: []param{{"range", "how far back, 24h when left out"}, {"n", "number of parts, 60 when left out"}}},
-		{pattern: "GET /v1/check-types", need: viewer, handle: a.checkTypes, doc: "The kinds of check and their fields.", answer: []TypeInfo{}},
+		{pattern: "GET /v1/check-types", bound: true, need: viewer, handle: a.checkTypes, doc: "The kinds of check and their fields.", answer: []TypeInfo{}},
 		{pattern: "GET /v1/receiver-types", need: viewer, handle: a.receiverTypes, doc: "The kinds of receiver and their fields.", answer: []TypeInfo{}},
 		{pattern: "POST /v1/receivers/test", need: editor, handle: a.testReceiver, doc: "Sends a test message through a receiver that is not stored.", body: receiverBody{}, answer: testAnswer{}},
 		{pattern: "POST /v1/receivers/{id}/test", need: editor, handle: a.testStoredReceiver, doc: "Sends a test message through a receiver.", answer: testAnswer{}},
 
-		{pattern: "GET /v1/alerts", need: viewer, handle: a.alerts, doc: "The alerts that are active or muted.", answer: alertsAnswer{},
+		{pattern: "GET /v1/alerts", bound: true, need: viewer, handle: a.alerts, doc: "The alerts that are active or muted.", answer: alertsAnswer{},
 			query: []param{{"q", "a matcher like severity=\"critical\"; may be repeated, all must match"}}},
-		{pattern: "GET /v1/silences", need: viewer, handle: a.silences, doc: "The silences.", answer: silencesAnswer{}},
-		{pattern: "POST /v1/silences", need: editor, handle: a.createSilence, doc: "Mutes alerts for a while.", body: silenceBody{}, answer: silence{}, status: http.StatusCreated},
-		{pattern: "POST /v1/silences/preview", need: viewer, handle: a.previewSilence, doc: "The alerts that a silence would mute.", body: previewBody{}, answer: previewAnswer{}},
-		{pattern: "DELETE /v1/silences/{id}", need: editor, handle: a.deleteSilence, doc: "Ends a silence.", status: http.StatusNoContent},
-		{pattern: "GET /v1/events", need: viewer, handle: a.events, doc: "What happened, newest first.", answer: eventsAnswer{},
+		{pattern: "GET /v1/silences", bound: true, need: viewer, handle: a.silences, doc: "The silences.", answer: silencesAnswer{}},
+		{pattern: "POST /v1/silences", bound: true, need: editor, handle: a.createSilence, doc: "Mutes alerts for a while.", body: silenceBody{}, answer: silence{}, status: http.StatusCreated},
+		{pattern: "POST /v1/silences/preview", bound: true, need: viewer, handle: a.previewSilence, doc: "The alerts that a silence would mute.", body: previewBody{}, answer: previewAnswer{}},
+		{pattern: "DELETE /v1/silences/{id}", bound: true, need: editor, handle: a.deleteSilence, doc: "Ends a silence.", status: http.StatusNoContent},
+		{pattern: "GET /v1/events", bound: true, need: viewer, handle: a.events, doc: "What happened, newest first.", answer: eventsAnswer{},
 			query: []param{{"kind", "state, alert, delivery, audit, node; several with commas"}, {"subject", "like check/ID; a / at the end for all below"},
 				{"severity", "info, warning or critical"}, {"q", "words that must all occur"}, {"from", "RFC 3339, inclusive"}, {"to", "RFC 3339, exclusive"},
 				{"limit", "1 to 1000; 100 when left out"}, {"cursor", "the next of the page before"}}},
-		{pattern: "GET /v1/stream", need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, event, record, nodes, health, reload."},
-		{pattern: "GET /v1/openapi.json", need: viewer, handle: a.openapi, doc: "This document.", answer: map[string]any{}},
+		{pattern: "GET /v1/stream", bound: true, need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, event, record, nodes, health, reload."},
+		{pattern: "GET /v1/openapi.json", bound: true, need: viewer, handle: a.openapi, doc: "This document.", answer: map[string]any{}},
 		{pattern: "POST /v1/apply", need: editor, handle: a.apply, doc: "Creates or updates many records, all or none.", body: applyBody{}, answer: applyAnswer{}, limit: applyLimit,
 			query: []param{{"dry_run", "true only shows what would change"}}},
 		{pattern: "GET /v1/export", need: viewer, handle: a.export, doc: "Records in the form that apply takes, without secrets.", answer: exportAnswer{},
@@ -113,23 +114,23 @@ func (a *API) routes() []route {
 		{pattern: "GET /api/health", ask: true, handle: a.health, doc: "How the server is; without credentials only status and score.", answer: healthAnswer{}},
 		{pattern: "GET /metrics", ask: true, raw: a.metricsPage, doc: "The server's own metrics."},
 
-		{pattern: "PUT /metrics/job/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "POST /metrics/job/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "DELETE /metrics/job/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "PUT /metrics/job@base64/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "POST /metrics/job@base64/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "DELETE /metrics/job@base64/", need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "GET /api/v1/metrics", need: viewer, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "GET /v1/push-groups", need: viewer, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "PUT /metrics/job/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "POST /metrics/job/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "DELETE /metrics/job/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "PUT /metrics/job@base64/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "POST /metrics/job@base64/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "DELETE /metrics/job@base64/", bound: true, need: editor, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "GET /api/v1/metrics", bound: true, need: viewer, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
+		{pattern: "GET /v1/push-groups", bound: true, need: viewer, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
 		{pattern: "PUT /api/v1/admin/wipe", need: admin, raw: a.mounted("pushes", a.deps.Pushgateway), hidden: true},
-		{pattern: "POST /api/v1/write", need: editor, raw: a.mounted("remote write", a.deps.Ingest), doc: "Prometheus remote write, versions 1 and 2."},
-		{pattern: "POST /api/v1/otlp/v1/metrics", need: editor, raw: a.mounted("OTLP", a.deps.Ingest), doc: "OpenTelemetry metrics over HTTP."},
+		{pattern: "POST /api/v1/write", bound: true, need: editor, raw: a.mounted("remote write", a.deps.Ingest), doc: "Prometheus remote write, versions 1 and 2."},
+		{pattern: "POST /api/v1/otlp/v1/metrics", bound: true, need: editor, raw: a.mounted("OTLP", a.deps.Ingest), doc: "OpenTelemetry metrics over HTTP."},
 		{pattern: "GET /api/v1/admin/", need: admin, raw: a.mounted("queries", a.deps.Query), hidden: true},
 		{pattern: "POST /api/v1/admin/", need: admin, raw: a.mounted("queries", a.deps.Query), hidden: true},
-		{pattern: "GET /api/v1/", need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
-		{pattern: "POST /api/v1/", need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
+		{pattern: "GET /api/v1/", bound: true, need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
+		{pattern: "POST /api/v1/", bound: true, need: viewer, raw: a.mounted("queries", a.deps.Query), hidden: true},
 		{pattern: "GET /debug/pprof/", need: admin, raw: a.mounted("profiles", a.deps.Profile), hidden: true},
-		{pattern: "GET /federate", need: viewer, raw: a.mounted("queries", a.deps.Query), doc: "Newest samples in Prometheus' text format."},
+		{pattern: "GET /federate", bound: true, need: viewer, raw: a.mounted("queries", a.deps.Query), doc: "Newest samples in Prometheus' text format."},
 		{pattern: "GET /api/v2/", need: viewer, raw: a.mounted("alerting", a.deps.Alertmanager), hidden: true},
 		{pattern: "/api/v2/", need: editor, raw: a.alertmanagerWrite, hidden: true},
 
@@ -140,9 +141,10 @@ func (a *API) routes() []route {
 		{pattern: "GET /assets/", raw: a.asset, hidden: true},
 		{pattern: "GET /login", ask: true, raw: a.loginPage, hidden: true},
 		{pattern: "POST /login", ask: true, raw: a.loginForm, hidden: true},
-		{pattern: "/", need: viewer, page: true, raw: a.page, hidden: true},
+		{pattern: "/", bound: true, need: viewer, page: true, raw: a.page, hidden: true},
 	}
 	table = append(table, a.clusterRoutes()...)
+	table = append(table, a.platformRoutes()...)
 	for _, res := range resources() {
 		table = append(table, a.resourceRoutes(res)...)
 	}
@@ -189,12 +191,14 @@ func (a *API) resourceRoutes(res resource) []route {
 	case model.KindKey:
 		create = a.createKey
 	}
+	// What is closed to those who are bound to labels has none.
+	bound := res.kind == model.KindCheck
 	return []route{
-		{pattern: "GET " + base, need: res.read, handle: list, doc: "Lists " + res.plural + ".", query: params, answer: listOf{rec}},
-		{pattern: "POST " + base, need: res.write, handle: create, doc: "Creates one of the " + res.plural + ".", body: rec.spec, answer: rec, status: http.StatusCreated},
-		{pattern: "GET " + one, need: res.read, handle: get, doc: "One of the " + res.plural + ", by id or name.", answer: rec},
-		{pattern: "PUT " + one, need: res.write, handle: a.update(res), doc: "Replaces one of the " + res.plural + ". If-Match names the revision that was read.", body: rec.spec, answer: rec},
-		{pattern: "PATCH " + one, need: res.write, handle: a.patch(res), doc: "Changes some fields (RFC 7386).", body: map[string]any{}, answer: rec},
-		{pattern: "DELETE " + one, need: res.write, handle: a.remove(res), doc: "Deletes one of the " + res.plural + ".", status: http.StatusNoContent},
+		{pattern: "GET " + base, bound: bound || res.kind == model.KindRegion, need: res.read, handle: list, doc: "Lists " + res.plural + ".", query: params, answer: listOf{rec}},
+		{pattern: "POST " + base, bound: bound, need: res.write, handle: create, doc: "Creates one of the " + res.plural + ".", body: rec.spec, answer: rec, status: http.StatusCreated},
+		{pattern: "GET " + one, bound: bound, need: res.read, handle: get, doc: "One of the " + res.plural + ", by id or name.", answer: rec},
+		{pattern: "PUT " + one, bound: bound, need: res.write, handle: a.update(res), doc: "Replaces one of the " + res.plural + ". If-Match names the revision that was read.", body: rec.spec, answer: rec},
+		{pattern: "PATCH " + one, bound: bound, need: res.write, handle: a.patch(res), doc: "Changes some fields (RFC 7386).", body: map[string]any{}, answer: rec},
+		{pattern: "DELETE " + one, bound: bound, need: res.write, handle: a.remove(res), doc: "Deletes one of the " + res.plural + ".", status: http.StatusNoContent},
 	}
 }

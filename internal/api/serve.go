@@ -34,6 +34,7 @@ type route struct {
 	page    bool                                     // for people: who is not logged in is sent to the login page
 	origin  bool                                     // anyone may call it, but not from another site's page
 	ask     bool                                     // anyone may call it; who it is matters
+	bound   bool                                     // open to those who are bound to labels: it shows and takes only what they may see
 	hidden  bool                                     // not in the OpenAPI document
 
 	doc    string // one sentence
@@ -167,6 +168,8 @@ func (a *API) authorize(rt *route, r *http.Request) (*http.Request, error) {
 		return r, fmt.Errorf("%w: log in, or send the header \"Authorization: Bearer KEY\"", model.ErrUnauthorized)
 	case !model.AtLeast(id.Role, rt.need):
 		return r, fmt.Errorf("%w: this needs the role %s, yours is %s", model.ErrForbidden, rt.need, id.Role)
+	case !rt.bound && !id.Bound.IsEmpty():
+		return r, fmt.Errorf("%w: you are bound to %s, and this shows or changes what others have as well", model.ErrForbidden, id.Bound)
 	}
 	return r, nil
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"panoptes/internal/model"
 )
 
@@ -144,7 +146,7 @@ func (a *API) PublishState(id, name string, st model.CheckState) {
 	if st.Regions == nil {
 		st.Regions = map[string]model.RegionState{}
 	}
-	a.hub.publish("check", checkMessage{id, name, st}, nil)
+	a.hub.publish("check", checkMessage{id, name, st}, func(who *model.Identity) bool { return unbound(who) || a.seesRecord(who, model.KindCheck, id) })
 }
 
 // PublishRecord tells the stream that a record was created, updated or
@@ -162,14 +164,22 @@ func (a *API) PublishRecord(kind, id, op string) {
 	case model.KindToken:
 		need = admin
 	}
-	a.hub.publish("record", recordMessage{kind, id, op}, func(id *model.Identity) bool { return model.AtLeast(id.Role, need) })
+	a.hub.publish("record", recordMessage{kind, id, op}, func(who *model.Identity) bool {
+		return model.AtLeast(who.Role, need) && (unbound(who) || kind == model.KindCheck && a.seesRecord(who, kind, id))
+	})
+}
+
+// seesRecord looks a record up; one that is gone is nobody's.
+func (a *API) seesRecord(who *model.Identity, kind, id string) bool {
+	rec, err := a.deps.Catalog.Get(kind, id)
+	return err == nil && labelled(who, rec)
 }
 
 // PublishNodes tells the stream that something about the nodes or the cluster
 // has changed. It never blocks.
 func (a *API) PublishNodes() {
 	a.nodes.drop()
-	a.hub.publish("nodes", struct{}{}, nil)
+	a.hub.publish("nodes", struct{}{}, unbound)
 }
 
 func (a *API) publishEvent(e model.Event) {
@@ -180,7 +190,7 @@ func (a *API) publishHealth(h Health) {
 	if h.Parts == nil {
 		h.Parts = []HealthPart{}
 	}
-	a.hub.publish("health", h, nil)
+	a.hub.publish("health", h, unbound)
 }
 
 const streamWrite = 10 * time.Second
@@ -243,7 +253,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 		case <-wake:
 		case <-tick.C:
 			// A session that has ended ends its stream.
-			if id, err := a.deps.Auth.Authenticate(r, address(r)); err != nil || id == nil || id.Role != who(r).Role {
+			if id, err := a.deps.Auth.Authenticate(r, address(r)); err != nil || id == nil || id.Role != who(r).Role || !labels.Equal(id.Bound, who(r).Bound) {
 				return
 			}
 			s.comment()

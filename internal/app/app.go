@@ -368,7 +368,7 @@ func (a *App) openStorage() (err error) {
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
 		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir,
 	}, query.Deps{
-		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Incomplete: a.behind, Rules: a.allRules, Metadata: a.metadata,
+		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Bound: boundOf, Incomplete: a.behind, Rules: a.allRules, Metadata: a.metadata,
 		Targets:     func(ctx context.Context) v1.TargetRetriever { return a.allTargets(ctx) },
 		ScrapePools: func(ctx context.Context) v1.ScrapePoolsRetriever { return a.allTargets(ctx) },
 
@@ -377,7 +377,7 @@ func (a *App) openStorage() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the query engine: %w", err)
 	}
-	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
+	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Bound: boundOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
 	if err != nil {
 		return fmt.Errorf("open the write endpoints: %w", err)
 	}

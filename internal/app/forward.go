@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
 )
@@ -37,6 +39,8 @@ type (
 		Header http.Header `json:"header"`
 		Body   []byte      `json:"body"`
 		User   string      `json:"user"`
+
+		Bound map[string]string `json:"bound,omitempty"`
 	}
 	answerHead struct {
 		Status int         `json:"status"`
@@ -48,9 +52,6 @@ const (
 	maxQueryBody = 1 << 20
 	answerPiece  = 256 << 10
 )
-
-// forwardedKey finds in a context who asks a query that another server passed on.
-type forwardedKey struct{}
 
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	own := strings.HasPrefix(r.URL.Path, "/api/v1/admin/") || strings.HasPrefix(r.URL.Path, "/api/v1/status/")
@@ -79,7 +80,7 @@ func (f *forwarder) pass(w http.ResponseWriter, r *http.Request, body []byte, id
 	if err != nil {
 		return false
 	}
-	head := queryHead{Method: r.Method, URI: r.URL.RequestURI(), Header: http.Header{}, Body: body, User: userOf(r.Context())}
+	head := queryHead{Method: r.Method, URI: r.URL.RequestURI(), Header: http.Header{}, Body: body, User: userOf(r.Context()), Bound: boundOf(r.Context()).Map()}
 	for _, k := range []string{"Content-Type", "Accept"} {
 		if v := r.Header.Get(k); v != "" {
 			head.Header.Set(k, v)
@@ -136,7 +137,7 @@ func (f *forwarder) serve(_ model.Peer, s wire.Stream) error {
 	if err != nil {
 		return model.Invalid{{Field: "uri", Msg: err.Error()}}
 	}
-	ctx := context.WithValue(s.Context(), forwardedKey{}, head.User)
+	ctx := context.WithValue(s.Context(), askingKey{}, asking{head.User, labels.FromMap(head.Bound)})
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, head.Method, u.RequestURI(), bytes.NewReader(head.Body))

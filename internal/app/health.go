@@ -116,14 +116,3 @@ func (h *health) unwell(context.Context) error {
 	}
 	return a.store.Health()
 }
-
-// userOf names who asks, for limits per user.
-func userOf(ctx context.Context) string {
-	if user, ok := ctx.Value(forwardedKey{}).(string); ok {
-		return user
-	}
-	if id := api.Identity(ctx); id != nil {
-		return id.Actor()
-	}
-	return ""
-}

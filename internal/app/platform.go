@@ -56,7 +56,7 @@ func (a *App) openPlatform() (err error) {
 		return fmt.Errorf("open the push gateway: %w", err)
 	}
 	a.pushes, err = pushgateway.New(pushgateway.Config{Path: a.cfg.Path("push", "groups")}, pushgateway.Deps{
-		Appendable: a.relay, Owns: a.placement.owns, Broadcast: func(b []byte) { a.cluster.Broadcast("pushgateway", b) },
+		Appendable: a.relay, Bound: boundOf, Owns: a.placement.owns, Broadcast: func(b []byte) { a.cluster.Broadcast("pushgateway", b) },
 		Logger: a.logger("pushgateway"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "pushgateway"}, a.registry),
 	})
 	if err != nil {

@@ -175,14 +175,21 @@ func (a *Auth) user(idOrName string) (model.Record, model.User, error) {
 		return rec, model.User{}, err
 	}
 	var u model.User
-	if err := json.Unmarshal(rec.Spec, &u); err != nil {
+	err = json.Unmarshal(rec.Spec, &u)
+	if err == nil {
+		_, err = model.Bound(u.Matchers) // in doubt nothing is open
+	}
+	if err != nil {
 		return rec, u, fmt.Errorf("read user %s: %w", rec.ID, err)
 	}
 	return rec, u, nil
 }
 
+// identity is that of a user which user has returned.
 func identity(rec model.Record, u model.User) model.Identity {
-	return model.Identity{UserID: rec.ID, Name: u.Name, DisplayName: u.DisplayName, Role: u.Role, Language: u.Language}
+	id := model.Identity{UserID: rec.ID, Name: u.Name, DisplayName: u.DisplayName, Role: u.Role, Language: u.Language}
+	id.Bound, _ = model.Bound(u.Matchers) // was looked at by user
+	return id
 }
 
 // event sends an audit event about the sessions of a user.

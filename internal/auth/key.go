@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"panoptes/internal/model"
 )
 
@@ -20,6 +22,7 @@ type apiKey struct {
 	id      string
 	key     model.Key
 	expires time.Time // zero never
+	bound   labels.Labels
 }
 
 var keyEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -60,7 +63,7 @@ func (a *Auth) key(sent string) (*model.Identity, error) {
 	case !k.expires.IsZero() && !time.Now().Before(k.expires):
 		return nil, fmt.Errorf("%w: the key %s has expired", model.ErrUnauthorized, k.key.Name)
 	}
-	return &model.Identity{KeyID: k.id, Name: k.key.Name, Role: k.key.Role}, nil
+	return &model.Identity{KeyID: k.id, Name: k.key.Name, Role: k.key.Role, Bound: k.bound}, nil
 }
 
 // keyIndex returns the keys by hash, built anew after a change of the catalog.
@@ -84,6 +87,10 @@ func (a *Auth) keyIndex() map[string]apiKey {
 				continue // in doubt a key does not open
 			}
 			k.expires = t
+		}
+		var err error
+		if k.bound, err = model.Bound(k.key.Matchers); err != nil {
+			continue
 		}
 		keys[string(k.key.Hash)] = k
 	}

@@ -53,6 +53,7 @@ func NormalizeUser(spec, old json.RawMessage) (json.RawMessage, error) {
 	if !slices.Contains([]string{"", "en", "zh-CN"}, u.Language) {
 		inv.Add("language", "must be en or zh-CN")
 	}
+	checkBound(&inv, u.Role, u.Matchers)
 	if len(u.DisplayName) > 128 {
 		inv.Add("display_name", "is longer than 128 bytes")
 	}
@@ -67,7 +68,7 @@ func NormalizeUser(spec, old json.RawMessage) (json.RawMessage, error) {
 	if len(old) == 0 {
 		base = max(u.Epoch, 0)
 	}
-	changed := len(old) > 0 && (u.Role != was.Role || u.Disabled != was.Disabled || u.TOTPSecret != was.TOTPSecret || u.PasswordHash != was.PasswordHash)
+	changed := len(old) > 0 && (u.Role != was.Role || !slices.Equal(u.Matchers, was.Matchers) || u.Disabled != was.Disabled || u.TOTPSecret != was.TOTPSecret || u.PasswordHash != was.PasswordHash)
 	if pw := u.Password.Reveal(); pw != "" && pw != model.Redacted {
 		inv.AddErr("", CheckPassword(pw))
 		if len(inv) > 0 {
@@ -130,8 +131,21 @@ func NormalizeKey(spec, old json.RawMessage) (json.RawMessage, error) {
 	if len(k.Prefix) > 32 {
 		inv.Add("prefix", "is longer than 32 bytes")
 	}
+	checkBound(&inv, k.Role, k.Matchers)
 	if err := inv.Err(); err != nil {
 		return nil, err
 	}
 	return json.Marshal(k)
+}
+
+// checkBound looks at the matchers of a user or key.
+func checkBound(inv *model.Invalid, role string, matchers []string) {
+	if len(matchers) == 0 {
+		return
+	}
+	_, err := model.Bound(matchers)
+	inv.AddErr("", err)
+	if role == model.RoleAdmin {
+		inv.Add("matchers", "cannot bind an administrator, who may change them; choose the role viewer or editor")
+	}
 }

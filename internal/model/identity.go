@@ -1,6 +1,10 @@
 package model
 
-import "time"
+import (
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
 
 // SessionCookie is the name of the cookie that carries a session's token.
 const SessionCookie = "panoptes_session"
@@ -14,6 +18,21 @@ type Identity struct {
 	Role        string
 	Language    string // en, zh-CN or empty
 	SessionID   string // hash of the session's token; empty without a session
+
+	// Bound are labels: the identity sees only what has them, and what it
+	// writes gets them. Empty for most.
+	Bound labels.Labels
+}
+
+// Sees reports whether something with these labels is open to the identity. To
+// nobody nothing is.
+func (i *Identity) Sees(l map[string]string) bool {
+	if i == nil {
+		return false
+	}
+	sees := true
+	i.Bound.Range(func(b labels.Label) { sees = sees && l[b.Name] == b.Value })
+	return sees
 }
 
 // Actor spells the identity as events name it: "user/alice", "key/ci".

@@ -139,15 +139,17 @@ type User struct {
 	Disabled     bool     `json:"disabled,omitempty"`
 	Epoch        int64    `json:"epoch,omitempty"` // raised when password or role change; ends older sessions
 	Scopes       []string `json:"scopes,omitempty"`
+	Matchers     []string `json:"matchers,omitempty"` // see Bound; the user sees nothing else
 }
 
 // Key is the record "key": an API key. The key itself is shown once.
 type Key struct {
-	Name    string `json:"name"`
-	Role    string `json:"role"`
-	Expires string `json:"expires,omitempty"` // RFC 3339; empty never
-	Prefix  string `json:"prefix,omitempty"`  // first characters, to recognise it
-	Hash    Secret `json:"hash,omitempty"`    // SHA-256 of the key, hex; never shown
+	Name     string   `json:"name"`
+	Role     string   `json:"role"`
+	Expires  string   `json:"expires,omitempty"`  // RFC 3339; empty never
+	Matchers []string `json:"matchers,omitempty"` // see Bound; the key reads and writes nothing else
+	Prefix   string   `json:"prefix,omitempty"`   // first characters, to recognise it
+	Hash     Secret   `json:"hash,omitempty"`     // SHA-256 of the key, hex; never shown
 }
 
 // Setting is the record "setting": one value that all servers share.

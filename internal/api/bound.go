@@ -1,0 +1,134 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"panoptes/internal/model"
+)
+
+// boundTo returns the labels that the sender is bound to.
+func boundTo(r *http.Request) labels.Labels {
+	if id := who(r); id != nil {
+		return id.Bound
+	}
+	return labels.EmptyLabels()
+}
+
+// boundMatchers are the same as matchers.
+func boundMatchers(l labels.Labels) []*labels.Matcher {
+	var out []*labels.Matcher
+	l.Range(func(b labels.Label) { out = append(out, labels.MustNewMatcher(labels.MatchEqual, b.Name, b.Value)) })
+	return out
+}
+
+// seesCheck reports whether a check is open to the sender. One that is not is
+// not found, so that names do not leak.
+func seesCheck(r *http.Request, rec model.Record) error {
+	if !labelled(who(r), rec) {
+		return model.ErrNotFound
+	}
+	return nil
+}
+
+// labelled reports whether a record has the labels that id is bound to.
+func labelled(id *model.Identity, rec model.Record) bool {
+	if id != nil && id.Bound.IsEmpty() {
+		return true
+	}
+	var spec struct {
+		Labels map[string]string `json:"labels"`
+	}
+	return json.Unmarshal(rec.Spec, &spec) == nil && id.Sees(spec.Labels)
+}
+
+// unbound is for messages that are nothing to those who are bound to labels.
+func unbound(id *model.Identity) bool { return id.Bound.IsEmpty() }
+
+// reaches looks whether the sender may change the record that a request names.
+func (a *API) reaches(r *http.Request, kind string) error {
+	if boundTo(r).IsEmpty() {
+		return nil
+	}
+	rec, err := a.deps.Catalog.Get(kind, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return seesCheck(r, rec)
+}
+
+// bind puts the labels that the sender is bound to into the spec of a check.
+func bind(r *http.Request, spec json.RawMessage, patch bool) (json.RawMessage, error) {
+	bound := boundTo(r)
+	if bound.IsEmpty() {
+		return spec, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(spec, &fields); err != nil {
+		return nil, model.DecodeError(err)
+	}
+	given, ok := fields["labels"]
+	if patch && !ok {
+		return spec, nil
+	}
+	set := map[string]any{} // null removes a label in a patch
+	if ok {
+		if err := json.Unmarshal(given, &set); err != nil {
+			return nil, invalid("labels", "must be an object of texts")
+		}
+		if set == nil {
+			set = map[string]any{}
+		}
+	}
+	var inv model.Invalid
+	bound.Range(func(b labels.Label) {
+		if v, ok := set[b.Name]; ok && v != b.Value {
+			inv.Add("labels."+b.Name, "must be %q, which you are bound to", b.Value)
+		}
+		set[b.Name] = b.Value
+	})
+	if err := inv.Err(); err != nil {
+		return nil, err
+	}
+	var err error
+	if fields["labels"], err = json.Marshal(set); err != nil {
+		return nil, err
+	}
+	return json.Marshal(fields)
+}
+
+// bindMatchers adds to the matchers of a silence those that keep it to what the
+// sender may see.
+func bindMatchers(r *http.Request, field string, given []*labels.Matcher) ([]*labels.Matcher, error) {
+	var inv model.Invalid
+	out := given
+	for _, b := range boundMatchers(boundTo(r)) {
+		there := false
+		for i, m := range given {
+			if m.Name != b.Name {
+				continue
+			}
+			if m.Type != labels.MatchEqual || m.Value != b.Value {
+				inv.Add(model.Index(field, i), "must be %s, which you are bound to", b)
+			}
+			there = true
+		}
+		if !there {
+			out = append(out, b)
+		}
+	}
+	return out, inv.Err()
+}
+
+// within reports whether matchers let nothing through but what the sender may see.
+func within(id *model.Identity, matchers []amMatcher) bool {
+	equal := map[string]string{}
+	for _, m := range matchers {
+		if !m.IsRegex && (m.IsEqual == nil || *m.IsEqual) {
+			equal[m.Name] = m.Value
+		}
+	}
+	return id.Sees(equal)
+}
