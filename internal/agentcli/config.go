@@ -18,6 +18,7 @@ import (
 
 	"panoptes/internal/agent"
 	"panoptes/internal/agent/collect"
+	"panoptes/internal/agent/scraper"
 	"panoptes/internal/model"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Buffer   Buffer         `json:"buffer,omitzero"`
 	Collect  collect.Config `json:"collect,omitzero"`
 	Checks   Checks         `json:"checks,omitzero"`
+	Scrape   scraper.Config `json:"scrape,omitzero"`
 }
 
 // Buffer bounds what is kept on disk while no server is there.
@@ -143,6 +145,9 @@ func (c *Config) validate() error {
 	inv.AddErr("", err)
 	_, err = prefixes("checks.deny", c.Checks.Deny)
 	inv.AddErr("", err)
+	_, err = prefixes("scrape.allow", c.Scrape.Allow)
+	inv.AddErr("", err)
+	inv.AddErr("scrape", c.Scrape.Validate())
 	return inv.Err()
 }
 

@@ -70,6 +70,9 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 		Collectors: &collectors{set: set, own: cfg.Collect},
 		Leaving:    leaving, Logger: log.With("component", "agent"),
 	}
+	if parts.Sources, err = sources(cfg, log); err != nil {
+		return err
+	}
 	worker, sink, err := newWorker(cfg, log, func() []string { return a.ServerAddrs() })
 	if err != nil {
 		return err

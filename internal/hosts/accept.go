@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -72,13 +73,16 @@ func checkLabels(ls labels.Labels) error {
 	return nil
 }
 
+// ownMetric are our own metrics that an agent may write.
+var ownMetric = regexp.MustCompile(`^panoptes_(agent|mesh|service)_`)
+
 // acceptHost sets who it is: the labels that name a host are not the agent's to
 // choose.
 func (s *session) acceptHost(ls labels.Labels) (labels.Labels, error) {
 	name := ls.Get(model.MetricName)
 	switch {
 	case name == "ALERTS", name == "ALERTS_FOR_STATE", strings.HasPrefix(name, "probe_"),
-		strings.HasPrefix(name, "panoptes_") && !strings.HasPrefix(name, "panoptes_agent_"):
+		strings.HasPrefix(name, "panoptes_") && !ownMetric.MatchString(name):
 		return ls, fmt.Errorf("%w: %s is not an agent's to write", model.ErrForbidden, name)
 	}
 	host := s.called()
@@ -90,6 +94,8 @@ func (s *session) acceptHost(ls labels.Labels) (labels.Labels, error) {
 	switch inst := ls.Get("instance"); {
 	case inst == "" || inst == host:
 		b.Set("instance", host)
+	case strings.HasPrefix(inst, ":") && len(inst) <= 6: // a port of the host
+		b.Set("instance", host+inst)
 	case strings.HasPrefix(inst, host+":"):
 		// A target near the host, named after it.
 	default:
