@@ -26,6 +26,8 @@ type HostGroup struct {
 	Collectors map[string]bool   `json:"collectors,omitempty"` // switched on or off
 	Processes  []string          `json:"processes,omitempty"`  // patterns of processes to watch
 	Labels     map[string]string `json:"labels,omitempty"`     // of all series of the hosts
+	Mesh       *HostMesh         `json:"mesh,omitempty"`       // the hosts look at these
+	Services   []HostService     `json:"services,omitempty"`   // that the hosts watch
 }
 
 // Bounds of the interval of agents.
@@ -67,6 +69,7 @@ func (g *HostGroup) Validate() error {
 			inv.Add(Index("processes", i), "must be a pattern of 1 to 256 bytes")
 		}
 	}
+	g.validateWatch(&inv)
 	inv.AddErr("labels", ValidateLabels(g.Labels))
 	for _, l := range []string{"host", "instance", "job"} {
 		if _, ok := g.Labels[l]; ok {
@@ -128,6 +131,21 @@ type Host struct {
 	BootTime  time.Time         `json:"boot_time,omitzero"`
 	Checks    bool              `json:"checks,omitempty"`    // it may run checks
 	Reachable bool              `json:"reachable,omitempty"` // others could reach it while its agent was there
+}
+
+// HostUsage is how busy a host is. Shares are from 0 to 1; what is not known is
+// left out.
+type HostUsage struct {
+	CPU         *float64  `json:"cpu,omitempty"`
+	Memory      *float64  `json:"memory,omitempty"`
+	Disk        *float64  `json:"disk,omitempty"` // of the fullest file system
+	Swap        *float64  `json:"swap,omitempty"`
+	Load1       *float64  `json:"load1,omitempty"`
+	Cores       int       `json:"cores,omitempty"`
+	MemoryBytes float64   `json:"memory_bytes,omitempty"`
+	RxBytes     *float64  `json:"rx_bytes_per_second,omitempty"`
+	TxBytes     *float64  `json:"tx_bytes_per_second,omitempty"`
+	At          time.Time `json:"at"`
 }
 
 // HostEvidence is what a worker found that tried to reach a silent host.

@@ -115,14 +115,16 @@ type Welcome struct {
 
 // Settings say what the agent is to do. What its own file forbids it does not do.
 type Settings struct {
-	Interval   model.Duration    `json:"interval,omitempty"`   // between two rounds of the collectors
-	Live       bool              `json:"live,omitempty"`       // somebody looks: each second
-	Collectors map[string]bool   `json:"collectors,omitempty"` // those switched on or off; the others are as they are by default
-	Processes  []string          `json:"processes,omitempty"`  // patterns of processes to watch
-	Scrapes    json.RawMessage   `json:"scrapes,omitempty"`    // targets near the host
-	Labels     map[string]string `json:"labels,omitempty"`     // of all series of the host; the server sets them
-	MaxAge     model.Duration    `json:"max_age,omitempty"`    // what is older the servers do not take
-	Servers    []Server          `json:"servers,omitempty"`    // all that there are; empty: as before
+	Interval   model.Duration      `json:"interval,omitempty"`   // between two rounds of the collectors
+	Live       bool                `json:"live,omitempty"`       // somebody looks: each second
+	Collectors map[string]bool     `json:"collectors,omitempty"` // those switched on or off; the others are as they are by default
+	Processes  []string            `json:"processes,omitempty"`  // patterns of processes to watch
+	Scrapes    json.RawMessage     `json:"scrapes,omitempty"`    // targets near the host
+	Labels     map[string]string   `json:"labels,omitempty"`     // of all series of the host; the server sets them
+	Mesh       *Mesh               `json:"mesh,omitempty"`       // hosts to look at
+	Services   []model.HostService `json:"services,omitempty"`   // to watch
+	MaxAge     model.Duration      `json:"max_age,omitempty"`    // what is older the servers do not take
+	Servers    []Server            `json:"servers,omitempty"`    // all that there are; empty: as before
 }
 
 // Check is a check with what its record alone does not say.
