@@ -45,6 +45,8 @@ type Deps struct {
 	Events       Events
 	Push         Push
 	Cluster      Cluster // nil: there are no nodes and tokens
+	Rules        Rules
+	Scrapes      Scrapes
 	Health       func(context.Context) Health
 	SelfRules    func() []SelfRule // may be nil
 	Ready        func() error

@@ -32,13 +32,9 @@ func (a *API) apply(r *http.Request) (any, error) {
 	if len(b.Documents) > applyDocs {
 		return nil, fmt.Errorf("%w: %d documents at once, %d are possible", model.ErrTooLarge, len(b.Documents), applyDocs)
 	}
-	dry := false
-	switch v := r.URL.Query().Get("dry_run"); v {
-	case "", "false", "0":
-	case "true", "1":
-		dry = true
-	default:
-		return nil, invalid("dry_run", "must be true or false")
+	dry, err := dryRun(r)
+	if err != nil {
+		return nil, err
 	}
 	kinds := map[string]resource{}
 	for _, res := range resources() {

@@ -41,9 +41,9 @@ func needed(method, path string) string {
 		return ""
 	case under("/v1/users") || under("/v1/keys") || path == "/-/reload" || under("/v1/settings") && method != "GET" || under("/api/v1/admin"):
 		return model.RoleAdmin
-	case under("/v1/tokens") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
+	case under("/v1/tokens") || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
 		return model.RoleAdmin
-	case method == "GET" || path == "/v1/me" || path == "/v1/silences/preview" || path == "/api/v1/query":
+	case method == "GET" || path == "/v1/me" || path == "/v1/silences/preview" || path == "/v1/rules/try" || path == "/api/v1/query":
 		return model.RoleViewer
 	}
 	return model.RoleEditor

@@ -475,7 +475,7 @@ func (a *App) openAPI() (err error) {
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})

@@ -27,13 +27,22 @@ import (
 
 // What servers ask each other for scraping and rules.
 const (
-	methodTargets = "scrape.targets"
-	methodRules   = "rules.groups"
-	methodAlerts  = "alert.put"
+	methodTargets    = "scrape.targets"
+	methodRules      = "rules.groups"
+	methodRuleFaults = "rules.faults"
+	methodAlerts     = "alert.put"
 )
 
 func (a *App) openPlatform() (err error) {
-	a.scrape, err = scrape.New(scrape.Config{Node: a.cfg.Node, Region: a.cfg.Region}, scrape.Deps{
+	sd, err := a.filesDirs()
+	if err != nil {
+		return err
+	}
+	ruleFiles, err := a.ruleFilesDir()
+	if err != nil {
+		return err
+	}
+	a.scrape, err = scrape.New(scrape.Config{Node: a.cfg.Node, Region: a.cfg.Region, FileDirs: sd}, scrape.Deps{
 		Appendable: a.relay, Takes: a.takesJob, Owns: a.ownsTarget, Dial: a.dial, Logger: a.logger("scrape"),
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "scrape"}, a.registry),
 	})
@@ -44,8 +53,9 @@ func (a *App) openPlatform() (err error) {
 	if err != nil {
 		return fmt.Errorf("read external_url: %w", err)
 	}
-	a.rules, err = rules.New(rules.Config{Node: a.pki.NodeID()}, rules.Deps{
-		Queryable: a.query.Queryable(), Engine: a.query.Engine(), Appendable: a.relay, Put: a.putRules, Owns: a.placement.owns,
+	a.rules, err = rules.New(rules.Config{Node: a.pki.NodeID(), Dir: ruleFiles}, rules.Deps{
+		// An engine of their own: rules must not wait behind people's queries.
+		Queryable: a.query.Queryable(), Appendable: a.relay, Put: a.putRules, Owns: a.placement.owns,
 		Current: func() bool { return a.behind() == "" }, ExternalURL: external, Logger: a.logger("rules"),
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "rules"}, a.registry),
 	})
@@ -180,6 +190,9 @@ func (a *App) allRules(ctx context.Context) v1.RulesRetriever {
 func (a *App) handlePlatform(s *wire.Server) {
 	wire.HandleJSON(s, methodTargets, servers, func(context.Context, model.Peer, struct{}) (scrape.Snapshot, error) {
 		return a.scrape.Snapshot(), nil
+	})
+	wire.HandleJSON(s, methodRuleFaults, servers, func(context.Context, model.Peer, struct{}) (map[string]string, error) {
+		return a.rules.Status().Faults, nil
 	})
 	wire.HandleJSON(s, methodRules, servers, func(context.Context, model.Peer, struct{}) ([]rules.GroupState, error) {
 		return a.rules.Groups(), nil

@@ -44,6 +44,8 @@ type Config struct {
 	Probe   Probe   `yaml:"probe"`
 	Query   Query   `yaml:"query"`
 	Ingest  Ingest  `yaml:"ingest"`
+	Scrape  Scrape  `yaml:"scrape"`
+	Rules   Rules   `yaml:"rules"`
 	Access  Access  `yaml:"access"`
 
 	Apply []string `yaml:"apply"` // files of records that are applied at every start
@@ -99,6 +101,19 @@ type Query struct {
 // Ingest bounds what writers may send.
 type Ingest struct {
 	SeriesPerSource int `yaml:"series_per_source"` // active series of one key or user; default 50,000
+}
+
+// Scrape is about the scrape jobs that this server runs.
+type Scrape struct {
+	// FilesDirs are the directories below which jobs may name files: of file
+	// discovery, certificates, passwords. Whoever may edit a job can have such a
+	// file sent to a target of theirs. Default sd in the data directory.
+	FilesDirs []string `yaml:"files_dirs"`
+}
+
+// Rules is about the rules that this server evaluates.
+type Rules struct {
+	Dir string `yaml:"dir"` // of rule files; default rules in the data directory
 }
 
 // Access is about who gets in.
@@ -179,6 +194,11 @@ func (c *Config) Validate() error {
 	for field, addr := range c.listeners() {
 		if _, _, err := SplitPort(*addr); err != nil {
 			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", *addr)
+		}
+	}
+	for i, dir := range c.Scrape.FilesDirs {
+		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
+			inv.Add(model.Index("scrape.files_dirs", i), "must be the absolute path of a directory, such as /etc/panoptes/sd")
 		}
 	}
 	if c.PortOffset < 0 || c.PortOffset > 50000 {

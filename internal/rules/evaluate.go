@@ -58,6 +58,11 @@ func (r *Rules) iterate(ctx context.Context, g *engine.Group, at time.Time) {
 		r.met.skipped.Inc()
 		return
 	}
+	from, ok := r.origin(g)
+	if !ok {
+		return // it has left; what it was bound to is not known any more
+	}
+	ctx = Bind(ctx, from.bound)
 	r.prime(ctx, g, at)
 	engine.DefaultEvalIterationFunc(context.WithValue(ctx, evaluationKey{}, evaluation{group: g}), g, at)
 }

@@ -46,7 +46,8 @@ func alertingRules(groups []*engine.Group) []*engine.AlertingRule {
 type GroupState struct {
 	Name        string         `json:"name"`
 	Source      string         `json:"source"` // the record or file
-	Node        string         `json:"node"`   // who evaluates it
+	File        bool           `json:"file,omitempty"`
+	Node        string         `json:"node"` // who evaluates it
 	Interval    model.Duration `json:"interval"`
 	QueryOffset model.Duration `json:"query_offset,omitempty"`
 	Limit       int            `json:"limit,omitempty"`
@@ -87,8 +88,12 @@ func (r *Rules) Groups() []GroupState {
 	groups := r.RuleGroups()
 	out := make([]GroupState, 0, len(groups))
 	for _, g := range groups {
+		from, ok := r.origin(g)
+		if !ok {
+			continue // it is leaving
+		}
 		s := GroupState{
-			Name: g.Name(), Source: source(g.File()), Node: r.cfg.Node, Interval: model.Duration(g.Interval()), QueryOffset: model.Duration(g.QueryOffset()),
+			Name: g.Name(), Source: from.source, File: from.local, Node: r.cfg.Node, Interval: model.Duration(g.Interval()), QueryOffset: model.Duration(g.QueryOffset()),
 			Limit: g.Limit(), Evaluated: g.GetLastEvaluation(), Took: g.GetEvaluationTime().Seconds(), Rules: []RuleState{},
 		}
 		for _, rule := range g.Rules() {

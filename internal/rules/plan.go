@@ -6,7 +6,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	pm "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -21,6 +20,7 @@ type plan struct {
 	sources []string // sorted
 	groups  map[string][]rulefmt.RuleGroup
 	known   map[string]bool // engine.GroupKey of every group there is, whoever evaluates it
+	origins map[string]set  // what an identifier stands for
 	total   int             // groups there are
 	owned   int
 }
@@ -32,14 +32,20 @@ func (p plan) equal(o plan) bool {
 // identifier names a source on this server. Groups are evaluated at instants
 // that follow from it: two servers that evaluate the same group, in a split,
 // must not write two values for one instant.
-func (r *Rules) identifier(s set) string { return s.source + "@" + r.cfg.Node }
-
-// source takes the node off an identifier.
-func source(identifier string) string {
-	if i := strings.LastIndexByte(identifier, '@'); i >= 0 {
-		return identifier[:i]
+func (r *Rules) identifier(s set) string {
+	if s.bound.IsEmpty() {
+		return s.source + "@" + r.cfg.Node
 	}
-	return identifier
+	// A group that is bound otherwise is another group.
+	return s.source + s.bound.String() + "@" + r.cfg.Node
+}
+
+// origin is the set that a group comes from; false when it has left.
+func (r *Rules) origin(g *engine.Group) (set, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	s, ok := r.plan.origins[g.File()]
+	return s, ok
 }
 
 // Key is what Owns is asked about a group.
@@ -51,11 +57,12 @@ var errTooMany = fmt.Errorf("%w: there are more than %d rule groups; the ones be
 func (r *Rules) makePlan() plan {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	p := plan{groups: map[string][]rulefmt.RuleGroup{}, known: map[string]bool{}}
+	p := plan{groups: map[string][]rulefmt.RuleGroup{}, known: map[string]bool{}, origins: map[string]set{}}
 	for _, sets := range []map[string]set{r.records, r.files} {
 		for _, name := range slices.Sorted(maps.Keys(sets)) {
 			s := sets[name]
 			id := r.identifier(s)
+			p.origins[id] = s
 			var mine []rulefmt.RuleGroup
 			for _, g := range s.groups {
 				if p.total++; p.total > MaxGroups {
@@ -65,7 +72,7 @@ func (r *Rules) makePlan() plan {
 				if !s.local && !r.deps.Owns(Key(s.source, string(g.Name))) {
 					continue
 				}
-				e, err := g.engine(s.labels)
+				e, err := g.engine(s.extra())
 				if err != nil { // it was validated
 					r.log.Error("rule group left out", "source", s.source, "group", string(g.Name), "err", err)
 					continue

@@ -18,6 +18,9 @@ type Record struct {
 	Groups   []Group         `json:"groups"`
 	Disabled bool            `json:"disabled,omitempty"` // kept, not evaluated
 	Labels   map[string]Text `json:"labels,omitempty"`   // added to what all its rules produce; groups and rules override
+	// Matchers bind the record: its rules see only series with these labels, and
+	// what they produce has them. See model.Bound.
+	Matchers []string `json:"matchers,omitempty"`
 }
 
 // Group is a Prometheus rule group. Durations and expressions stay as they
@@ -94,25 +97,30 @@ func Normalize(spec, _ json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(rec)
 }
 
+// RawRecord is a record whose groups are not decoded yet.
+type RawRecord struct {
+	Name     string            `json:"name"`
+	Groups   []json.RawMessage `json:"groups"`
+	Disabled bool              `json:"disabled"`
+	Labels   map[string]Text   `json:"labels"`
+	Matchers []string          `json:"matchers"`
+}
+
 // ParseRecord decodes and validates a spec.
 func ParseRecord(spec json.RawMessage) (Record, error) {
 	var rec Record
-	var raw struct {
-		Name     string            `json:"name"`
-		Groups   []json.RawMessage `json:"groups"`
-		Disabled bool              `json:"disabled"`
-		Labels   map[string]Text   `json:"labels"`
-	}
+	var raw RawRecord
 	if err := model.DecodeStrict(spec, &raw); err != nil {
 		return rec, err
 	}
-	rec = Record{Name: raw.Name, Disabled: raw.Disabled, Labels: raw.Labels}
+	rec = Record{Name: raw.Name, Disabled: raw.Disabled, Labels: raw.Labels, Matchers: raw.Matchers}
 	var inv model.Invalid
 	inv.AddErr("", model.CheckName(rec.Name))
 	checkTexts(&inv, "labels", "", rec.Labels, isLabel)
 	var err error
 	rec.Groups, err = parseGroups(raw.Groups)
 	inv.AddErr("", err)
+	rec.checkBound(&inv)
 	return rec, inv.Err()
 }
 

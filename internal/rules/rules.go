@@ -38,6 +38,7 @@ type Config struct {
 	FilePoll       time.Duration // between two looks at Dir; default 10 s
 	Patience       time.Duration // how long evaluation waits for missing samples before it goes on without; default 10 min
 	MaxTrySamples  int           // of one Try; default 5 million
+	TryTimeout     time.Duration // of one Try, which then says how far it came; default 30 s
 	MaxSamples     int           // that one query of our own engine may hold in memory; default 50 million
 	Lookback       time.Duration // of our own engine: the age at which a sample no longer counts as current; default 5 min
 	ExternalLabels labels.Labels // for templates
@@ -52,6 +53,7 @@ func (c *Config) setDefaults() {
 	c.OutageLookback = cmp.Or(c.OutageLookback, time.Hour)
 	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
 	c.FilePoll = cmp.Or(c.FilePoll, 10*time.Second)
+	c.TryTimeout = cmp.Or(c.TryTimeout, 30*time.Second)
 	c.MaxTrySamples = cmp.Or(c.MaxTrySamples, 5_000_000)
 	c.MaxSamples = cmp.Or(c.MaxSamples, 50_000_000)
 	c.Lookback = cmp.Or(c.Lookback, 5*time.Minute)
@@ -115,6 +117,7 @@ type set struct {
 	local  bool   // from a file: nobody else may have it
 	groups []Group
 	labels map[string]Text
+	bound  labels.Labels // see Record.Matchers
 }
 
 // New checks and prepares; nothing is evaluated before Run.
@@ -124,7 +127,7 @@ func New(cfg Config, deps Deps) (*Rules, error) {
 	if cfg.Node == "" {
 		inv.Add("node", "must be given")
 	}
-	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset, "lookback": cfg.Lookback, "patience": cfg.Patience} {
+	for name, d := range map[string]time.Duration{"interval": cfg.Interval, "eval_timeout": cfg.EvalTimeout, "resend_delay": cfg.ResendDelay, "file_poll": cfg.FilePoll, "outage_lookback": cfg.OutageLookback, "query_offset": cfg.QueryOffset, "lookback": cfg.Lookback, "patience": cfg.Patience, "try_timeout": cfg.TryTimeout} {
 		if d < 0 {
 			inv.Add(name, "must not be negative; leave it out for the default")
 		}
@@ -148,6 +151,7 @@ func New(cfg Config, deps Deps) (*Rules, error) {
 			EnableAtModifier:         true, EnableNegativeOffset: true,
 		})
 	}
+	deps.Queryable = bounded{deps.Queryable}
 	if deps.Owns == nil {
 		deps.Owns = func(string) bool { return true }
 	}
@@ -188,7 +192,8 @@ func (r *Rules) Update(records []model.Record) error {
 			continue
 		}
 		if !parsed.Disabled {
-			next[rec.Name] = set{source: rec.Name, groups: parsed.Groups, labels: parsed.Labels}
+			bound, _ := model.Bound(parsed.Matchers) // ParseRecord has checked them
+			next[rec.Name] = set{source: rec.Name, groups: parsed.Groups, labels: parsed.Labels, bound: bound}
 		}
 	}
 	r.mu.Lock()

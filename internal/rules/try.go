@@ -2,6 +2,7 @@ package rules
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 // Trial says what a group would have done in a stretch of time.
 type Trial struct {
+	Name        string         `json:"name"` // of the group
 	From        time.Time      `json:"from"`
 	To          time.Time      `json:"to"`
 	Interval    model.Duration `json:"interval"`
@@ -41,7 +43,8 @@ type RuleTrial struct {
 type Firing struct {
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	ActiveAt    time.Time         `json:"active_at"`
+	Value       string            `json:"value"`     // when it began to fire, as text: it may be NaN
+	ActiveAt    time.Time         `json:"active_at"` // when its condition was first met
 	FiredAt     time.Time         `json:"fired_at"`
 	Earlier     bool              `json:"earlier,omitempty"`    // it fired at From already; ActiveAt and FiredAt are From
 	ResolvedAt  time.Time         `json:"resolved_at,omitzero"` // zero: it would still fire at the end
@@ -69,9 +72,9 @@ func (r *Rules) Try(ctx context.Context, g Group, from, to time.Time) (Trial, er
 	case r.tries <- struct{}{}:
 		defer func() { <-r.tries }()
 	default:
-		return Trial{}, fmt.Errorf("%w: %d rule groups are being tried already; try again in a moment", model.ErrLimit, maxTries)
+		return Trial{}, &busy{}
 	}
-	rg, err := g.engine(nil)
+	rg, err := g.engine(boundTexts(boundOf(ctx)))
 	if err != nil {
 		return Trial{}, err
 	}
@@ -96,7 +99,9 @@ func (r *Rules) Try(ctx context.Context, g Group, from, to time.Time) (Trial, er
 	if rg.QueryOffset != nil {
 		t.offset = time.Duration(*rg.QueryOffset)
 	}
-	out := Trial{From: from, To: to, Interval: model.Duration(interval), Evaluations: int(to.Sub(from)/interval) + 1}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.cfg.TryTimeout, errTryTimeout)
+	defer cancel()
+	out := Trial{Name: rg.Name, From: from, To: to, Interval: model.Duration(interval), Evaluations: int(to.Sub(from)/interval) + 1}
 	lead, err := leadOf(rg)
 	if err != nil {
 		return out, err
@@ -121,6 +126,17 @@ func (r *Rules) Try(ctx context.Context, g Group, from, to time.Time) (Trial, er
 	out.Capped, out.Note = t.note != "", t.note
 	return out, nil
 }
+
+var errTryTimeout = errors.New("a trial takes too long")
+
+// busy is a model.ErrLimit that says when to come back.
+type busy struct{}
+
+func (*busy) Error() string {
+	return fmt.Sprintf("%s: %d rule groups are being tried already; try again in a moment", model.ErrLimit, maxTries)
+}
+func (*busy) Unwrap() error             { return model.ErrLimit }
+func (*busy) RetryAfter() time.Duration { return 5 * time.Second }
 
 // leadOf is how far before the beginning recorded series are needed.
 func leadOf(rg rulefmt.RuleGroup) (time.Duration, error) {
@@ -203,6 +219,10 @@ func (t *trial) rule(ctx context.Context, rule rulefmt.Rule, begin time.Time) (R
 		next = end.Add(t.interval)
 		matrix, err := t.window(ctx, rule.Expr, at, end)
 		if err != nil {
+			if errors.Is(context.Cause(ctx), errTryTimeout) {
+				t.cap(fmt.Sprintf("more than %s of computing; %s was tried up to %s only", model.Duration(t.r.cfg.TryTimeout), out.Name, at.UTC().Format(time.DateTime)))
+				break
+			}
 			if ctx.Err() != nil {
 				return out, ctx.Err()
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	pm "github.com/prometheus/common/model"
@@ -116,7 +117,7 @@ func (m *machine) step(ctx context.Context, list []at, now time.Time) {
 		}
 		n++
 		if a.firing == nil && now.Sub(a.activeAt) >= time.Duration(m.rule.For) {
-			a.firing = &Firing{ActiveAt: a.activeAt, FiredAt: now, Labels: a.labels.Map(), Annotations: m.annotations(ctx, a, now)}
+			a.firing = &Firing{ActiveAt: a.activeAt, FiredAt: now, Labels: a.labels.Map(), Annotations: m.annotations(ctx, a, now), Value: strconv.FormatFloat(a.value, 'g', -1, 64)}
 		}
 	}
 	if m.t.rg.Limit > 0 && n > m.t.rg.Limit {

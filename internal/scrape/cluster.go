@@ -44,7 +44,6 @@ func (s *Scraper) Cluster(others ...Snapshot) *Cluster {
 	}
 	s.mu.RUnlock()
 	all := append([]Snapshot{s.Snapshot()}, others...)
-	latest := map[string]Target{}
 	families := map[string]metadata{}
 	names := map[string]bool{}
 	for _, snap := range all {
@@ -53,12 +52,6 @@ func (s *Scraper) Cluster(others ...Snapshot) *Cluster {
 			c.counts[j.Job] += j.Dropped
 			if c.active[j.Job] == nil {
 				c.active[j.Job], c.dropped[j.Job] = []*engine.Target{}, []*engine.Target{}
-			}
-		}
-		for _, t := range snap.Active {
-			id := identity(t)
-			if had, ok := latest[id]; !ok || t.LastScrape.After(had.LastScrape) {
-				latest[id] = t
 			}
 		}
 		for _, t := range snap.Dropped {
@@ -75,12 +68,30 @@ func (s *Scraper) Cluster(others ...Snapshot) *Cluster {
 			}
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(latest)) {
-		t := latest[id]
+	for _, t := range Latest(all...) {
 		c.active[t.Job] = append(c.active[t.Job], t.engine(families[t.Job]))
 	}
 	c.jobs = slices.Sorted(maps.Keys(names))
 	return c
+}
+
+// Latest returns the targets that are scraped, sorted by job and URL, each as
+// who scraped it last knows it.
+func Latest(all ...Snapshot) []Target {
+	latest := map[string]Target{}
+	for _, snap := range all {
+		for _, t := range snap.Active {
+			id := identity(t)
+			if had, ok := latest[id]; !ok || t.LastScrape.After(had.LastScrape) {
+				latest[id] = t
+			}
+		}
+	}
+	out := make([]Target, 0, len(latest))
+	for _, id := range slices.Sorted(maps.Keys(latest)) {
+		out = append(out, latest[id])
+	}
+	return out
 }
 
 func identity(t Target) string {

@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,12 +70,12 @@ func (s *Scraper) Share(jobs []string, host string, hosts []string) ([]Group, er
 func checkHosts(host string, hosts []string) error {
 	var inv model.Invalid
 	if host == "" {
-		inv.Add("host", "must be given: the name of the collector that asks")
+		inv.Add("shard", "must be given: the name of the collector that asks, for example its host name")
 	}
 	if len(hosts) == 0 || len(hosts) > maxHosts {
-		inv.Add("hosts", "must name all collectors that share the targets, separated by commas, at most %d", maxHosts)
+		inv.Add("shards", "must name all collectors that share the targets, separated by commas, at most %d", maxHosts)
 	} else if !slices.Contains(hosts, host) && host != "" {
-		inv.Add("host", "%q is not among hosts; every collector must be given the same list, itself included", host)
+		inv.Add("shard", "%q is not among shards; every collector must be given the same list, itself included", host)
 	}
 	return inv.Err()
 }
@@ -103,12 +104,12 @@ func outside(t *engine.Target) Group {
 	return out
 }
 
-// SD answers GET ?host=NAME&hosts=NAME,NAME,…[&job=NAME…] in the form of
+// SD answers GET ?shard=NAME&shards=NAME,NAME,…[&job=NAME…] in the form of
 // Prometheus' http_sd_configs with the share of one of several collectors.
 func (s *Scraper) SD() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		groups, err := s.Share(q["job"], q.Get("host"), splitHosts(q["hosts"]))
+		groups, err := s.Share(q["job"], cmp.Or(q.Get("shard"), q.Get("host")), splitHosts(append(q["shards"], q["hosts"]...)))
 		if err != nil {
 			status := http.StatusBadRequest
 			switch {
