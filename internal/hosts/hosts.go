@@ -6,6 +6,7 @@ package hosts
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -78,7 +79,11 @@ type Deps struct {
 	Groups func() []model.HostGroup
 	// Scrapes are the targets that an agent scrapes, as its scraper reads them.
 	Scrapes func(nodeID string) []byte
-	// Checks lists the checks that an agent is to run now.
+	// ActionKey signs what hosts are asked to do; all servers have the same one.
+	// nil: they are asked nothing.
+	ActionKey func() (ed25519.PrivateKey, error)
+	// Checks lists the checks that an agent is to run now; nil when that is not
+	// decided yet.
 	Checks func(nodeID string) []model.Check
 	// Check returns a check that an agent may run, or might have run.
 	Check func(nodeID, checkID string) (model.Check, bool)
@@ -114,6 +119,7 @@ type Hosts struct {
 	series *seriesLimit
 	wake   chan struct{} // something about hosts has changed
 	alerts chan alertRef
+	mesh   mesh
 
 	disconnect func(nodeID string) // set by Register
 
@@ -195,6 +201,7 @@ const (
 func (h *Hosts) Register(s *wire.Server) {
 	h.disconnect = s.Disconnect
 	s.HandleStream(uplink.Method, []model.NodeRole{model.RoleAgent}, h.serve)
+	h.registerActions(s)
 	servers := []model.NodeRole{model.RoleServer}
 	wire.HandleJSON(s, methodProbe, servers, func(ctx context.Context, _ model.Peer, r routed) (model.Result, error) { return h.probeHere(ctx, r) })
 	wire.HandleJSON(s, methodLook, servers, func(ctx context.Context, _ model.Peer, r routed) (looked, error) { return h.lookHere(ctx, r) })

@@ -18,6 +18,8 @@ import (
 type routed struct {
 	Node  string       `json:"node"`
 	Check uplink.Check `json:"check,omitzero"`
+
+	Action *uplink.ActionRequest `json:"action,omitempty"`
 }
 
 type looked struct {
@@ -31,7 +33,11 @@ const (
 
 // request sends a question and waits for the answer.
 func (s *session) request(ctx context.Context, kind uplink.Kind, check uplink.Check) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	return s.requestWith(ctx, kind, askTimeout, func(r uplink.Request) any { return uplink.ProbeRequest{Request: r, Check: check} })
+}
+
+func (s *session) requestWith(ctx context.Context, kind uplink.Kind, patience time.Duration, message func(uplink.Request) any) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	answer := make(chan uplink.Answer, 1)
 	s.mu.Lock()
@@ -48,7 +54,7 @@ func (s *session) request(ctx context.Context, kind uplink.Kind, check uplink.Ch
 		delete(s.waiting, id)
 		s.mu.Unlock()
 	}()
-	b, err := uplink.Encode(kind, uplink.ProbeRequest{Request: uplink.Request{ID: id}, Check: check})
+	b, err := uplink.Encode(kind, message(uplink.Request{ID: id}))
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +195,7 @@ func (h *Hosts) settingsOf(n model.Node) uplink.Settings {
 	if h.deps.Groups == nil {
 		return out
 	}
+	var mesh *model.HostMesh
 	groups := slices.Clone(h.deps.Groups())
 	slices.SortStableFunc(groups, func(a, b model.HostGroup) int {
 		if a.Priority != b.Priority {
@@ -221,7 +228,17 @@ func (h *Hosts) settingsOf(n model.Node) uplink.Settings {
 				out.Processes = append(out.Processes, p)
 			}
 		}
+		if g.Mesh != nil {
+			mesh = g.Mesh
+		}
+		for _, v := range g.Services {
+			same := func(o model.HostService) bool { return o.Kind == v.Kind && o.Name == v.Name }
+			if len(out.Services) < model.MaxServices && !slices.ContainsFunc(out.Services, same) {
+				out.Services = append(out.Services, v)
+			}
+		}
 	}
+	out.Mesh = h.meshOf(n, mesh)
 	return out
 }
 

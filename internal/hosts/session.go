@@ -273,7 +273,7 @@ func (s *session) receive(ctx context.Context, live, backlog *lane) error {
 			if err := s.results(content); err != nil {
 				return err
 			}
-		case uplink.KindProbe, uplink.KindLook:
+		case uplink.KindProbe, uplink.KindLook, uplink.KindAction:
 			a, err := uplink.Decode[uplink.Answer](content, uplink.MaxAnswer+1024)
 			if err != nil {
 				return err

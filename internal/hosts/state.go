@@ -52,6 +52,7 @@ func (h *Hosts) adopt(s *state) (changed bool) {
 func (h *Hosts) tick(ctx context.Context) {
 	now := time.Now()
 	h.endLives(now)
+	h.meshTick(now)
 	settled := now.Sub(h.began) >= h.cfg.Settle
 	alive := h.deps.Alive()
 	nodes := h.deps.Nodes()

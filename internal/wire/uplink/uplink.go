@@ -71,6 +71,7 @@ type Hello struct {
 	Labels    map[string]string `json:"labels,omitempty"`    // of the agent's own file
 	Checks    bool              `json:"checks,omitempty"`    // it may be given checks
 	Backlog   int64             `json:"backlog,omitempty"`   // bytes in its buffer
+	Actions   bool              `json:"actions,omitempty"`   // its file lets something be restarted from here
 }
 
 // Validate bounds what a stranger may say.
