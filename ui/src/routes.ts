@@ -14,6 +14,7 @@ interface Area {
 export const AREAS: Area[] = [
   { path: "/", label: "nav.overview", icon: "home", keys: "g o" },
   { path: "/checks", label: "nav.checks", icon: "checks", keys: "g c" },
+  { path: "/hosts", label: "nav.hosts", icon: "host", keys: "g h" },
   { path: "/alerts", label: "nav.alerts", icon: "bell", keys: "g a" },
   { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
   { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
@@ -40,6 +41,7 @@ function page(load: Loader): LazyExoticComponent<ComponentType> {
 const ChecksPage = page(() => import("./features/checks/ChecksPage"));
 const EditorPage = page(() => import("./features/checks/EditorPage"));
 const DetailPage = page(() => import("./features/checks/DetailPage"));
+const HostsPage = page(() => import("./features/hosts/HostsPage"));
 const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
 const EventsPage = page(() => import("./features/events/EventsPage"));
@@ -55,6 +57,7 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/checks/new", page: EditorPage },
   { path: "/checks/:id", page: DetailPage },
   { path: "/checks/:id/edit", page: EditorPage },
+  { path: "/hosts", page: HostsPage },
   { path: "/alerts", page: AlertsPage },
   { path: "/silences", page: SilencesPage },
   { path: "/events", page: EventsPage },

@@ -31,6 +31,18 @@ export interface Span {
   step: number;
 }
 
+/** rangeQuery evaluates an expression over time once. */
+export const rangeQuery = (expr: string, s: Span, signal: AbortSignal) =>
+  ask(
+    "api/v1/query_range",
+    { query: expr, start: String(s.start), end: String(s.end), step: String(s.step) },
+    signal,
+  );
+
+/** instantQuery evaluates an expression once, at a time in Unix seconds or now. */
+export const instantQuery = (expr: string, time: number | null, signal: AbortSignal) =>
+  ask("api/v1/query", { query: expr, ...(time === null ? {} : { time: String(time) }) }, signal);
+
 /** useRange evaluates an expression over time; start, end and step are Unix seconds. */
 export const useRange = (
   expr: string,
@@ -39,12 +51,7 @@ export const useRange = (
 ) =>
   useQuery({
     queryKey: ["prom", "range", expr, s.start, s.end, s.step, opts.nonce ?? 0],
-    queryFn: ({ signal }) =>
-      ask(
-        "api/v1/query_range",
-        { query: expr, start: String(s.start), end: String(s.end), step: String(s.step) },
-        signal,
-      ),
+    queryFn: ({ signal }) => rangeQuery(expr, s, signal),
     enabled: expr !== "" && opts.enabled !== false,
     placeholderData: keepPreviousData,
     retry: false,
@@ -58,8 +65,7 @@ export const useInstant = (
 ) =>
   useQuery({
     queryKey: ["prom", "instant", expr, time, opts.nonce ?? 0],
-    queryFn: ({ signal }) =>
-      ask("api/v1/query", { query: expr, ...(time === null ? {} : { time: String(time) }) }, signal),
+    queryFn: ({ signal }) => instantQuery(expr, time, signal),
     enabled: expr !== "" && opts.enabled !== false,
     retry: false,
   });

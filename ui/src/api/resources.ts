@@ -1,5 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { del, get, post, request, seg } from "./client";
+import type { HostGroup } from "./hosts";
 import type {
   JsonObject,
   Key,
@@ -21,6 +22,7 @@ export interface ResourceTypes {
   users: UserRecord;
   keys: Key;
   regions: Region;
+  hostgroups: HostGroup;
 }
 export type ResourceName = keyof ResourceTypes;
 

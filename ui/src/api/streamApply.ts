@@ -1,4 +1,5 @@
 import type { InfiniteData, QueryClient, QueryKey } from "@tanstack/react-query";
+import type { Host, HostDetail, HostPage, HostRow } from "./hosts";
 import type { Check, CheckPage, CheckState, Event, Overview } from "./types";
 
 export interface StreamMessage {
@@ -16,7 +17,8 @@ const PLURALS: Record<string, QueryKey[]> = {
   silence: [["silences"], ["alerts"]],
   region: [["regions"]],
   setting: [["settings"]],
-  node: [["nodes"], ["cluster"]],
+  node: [["nodes"], ["cluster"], ["hosts"]],
+  hostgroup: [["hostgroups"], ["hosts"]],
   token: [["tokens"]],
 };
 
@@ -39,6 +41,7 @@ export function applyMessage(qc: QueryClient, m: StreamMessage): void {
     return;
   }
   if (m.event === "check") applyCheck(qc, data as { id: string; name: string; state: CheckState });
+  else if (m.event === "host") hostChanged(qc, data as Host);
   else if (m.event === "event") applyEvent(qc, data as Event);
   else if (m.event === "record") {
     for (const key of PLURALS[(data as { kind: string }).kind] ?? []) later(qc, key);
@@ -72,6 +75,31 @@ function applyCheck(qc: QueryClient, c: { id: string; name: string; state: Check
   }
   if (changed) later(qc, ["checks", "list"]);
   later(qc, ["overview"]);
+}
+
+const hosts = new Map<string, Host>();
+
+/** hostChanged gathers changes for a moment: when a region falls silent, hundreds come at once. */
+function hostChanged(qc: QueryClient, h: Host): void {
+  if (!hosts.size) setTimeout(() => applyHosts(qc), 300);
+  hosts.set(h.id, h);
+}
+
+function applyHosts(qc: QueryClient): void {
+  const news = new Map(hosts);
+  hosts.clear();
+  const swap = <T extends HostRow>(x: T): T => {
+    const h = news.get(x.id);
+    return h ? { ...x, message: "", code: "", evidence: null, ...h } : x;
+  };
+  qc.setQueriesData<InfiniteData<HostPage>>(
+    { queryKey: ["hosts", "list"] },
+    (d) => d && { ...d, pages: d.pages.map((p) => ({ ...p, items: p.items?.map(swap) ?? null })) },
+  );
+  for (const [key, value] of qc.getQueriesData<HostDetail>({ queryKey: ["hosts", "one"] }))
+    if (key.length === 3 && value && news.has(value.id)) qc.setQueryData<HostDetail>(key, swap(value));
+  // Order and counts follow from the server.
+  later(qc, ["hosts", "list"], 3000);
 }
 
 function applyEvent(qc: QueryClient, e: Event): void {

@@ -9,6 +9,7 @@ const PATHS = {
   events: "M4 6h16M4 12h16M4 18h10",
   explore: "M4 19V5M4 19h16M8 15l3-4 3 2 5-6",
   servers: "M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01M12 7h4M12 17h4",
+  host: "M4 5h16v11H4zM9 20h6M12 16v4",
   split: "M4 12h5M15 12h5M12 3v3M12 9v2M12 13v2M12 18v3M9 9l-3 3 3 3M15 9l3 3-3 3",
   settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
   more: "M5 12h.01M12 12h.01M19 12h.01",

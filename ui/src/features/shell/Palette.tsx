@@ -2,6 +2,7 @@ import { useMantineColorScheme } from "@mantine/core";
 import { useId, useState, type ReactNode } from "react";
 import { useLocation } from "wouter";
 import { useCheckSearch } from "../../api/checks";
+import { useHostSearch } from "../../api/hosts";
 import { Dialog } from "../../components/Dialog";
 import { Icon } from "../../components/icons";
 import { StatusIcon } from "../../components/Status";
@@ -30,6 +31,7 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
   const [q, setQ] = useState("");
   const [at, setAt] = useState(0);
   const checks = useCheckSearch(q).data?.items ?? [];
+  const hosts = useHostSearch(q, q ? 6 : 3).data?.items ?? [];
   const leave = (f: () => void) => () => {
     onClose();
     f();
@@ -75,6 +77,13 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
   const needle = q.toLowerCase();
   const items: Item[] = [
     ...actions.filter((a) => !q || a.label.toLowerCase().includes(needle)).slice(0, q ? 5 : 7),
+    ...hosts.map((h) => ({
+      key: `h${h.id}`,
+      label: h.name,
+      hint: h.region,
+      icon: <Icon name="host" />,
+      run: leave(() => go(`/hosts/${encodeURIComponent(h.id)}`)),
+    })),
     ...checks.flatMap((c) => [
       {
         key: c.id,

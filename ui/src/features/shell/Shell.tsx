@@ -16,6 +16,8 @@ import { MoreSheet, Preferences } from "./Preferences";
 const Palette = lazy(() => import("./Palette"));
 const Help = lazy(() => import("./Help"));
 
+/** BAR has the areas at the foot of a phone; the sheet has the others. */
+const BAR = ["/", "/checks", "/hosts", "/alerts"];
 const active = (path: string, here: string) =>
   path === "/" ? here === "/" : here === path || here.startsWith(`${path}/`);
 
@@ -91,7 +93,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
           {children}
         </main>
         <nav className="bottom" aria-label={t("nav.bottom")}>
-          {AREAS.filter((a) => ["/", "/checks", "/alerts"].includes(a.path)).map(link)}
+          {AREAS.filter((a) => BAR.includes(a.path)).map(link)}
           <button type="button" className="nav-link" onClick={() => setOpen("more")}>
             <Icon name="more" size={19} strokeWidth={3} />
             <span>{t("nav.more")}</span>
@@ -102,7 +104,9 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
         {open === "palette" && <Palette onClose={() => setOpen("")} onHelp={() => setOpen("help")} />}
         {open === "help" && <Help onClose={() => setOpen("")} />}
       </Suspense>
-      {open === "more" && <MoreSheet onClose={() => setOpen("")} links={AREAS.slice(3).map(link)} />}
+      {open === "more" && (
+        <MoreSheet onClose={() => setOpen("")} links={AREAS.filter((a) => !BAR.includes(a.path)).map(link)} />
+      )}
     </Session>
   );
 }
