@@ -51,7 +51,7 @@ func (a *App) ownDir(name string) (string, error) {
 type rulesForAPI struct{ *App }
 
 func (a rulesForAPI) Groups(ctx context.Context) ([]api.RuleGroup, error) {
-	names := a.nodeNames()
+	names := a.serverNames()
 	lists := append(askOthers[[]rules.GroupState](ctx, a.App, methodRules), a.rules.Groups())
 	var out []api.RuleGroup
 	for _, g := range rules.Merge(lists...) {
@@ -67,8 +67,8 @@ func (a rulesForAPI) Groups(ctx context.Context) ([]api.RuleGroup, error) {
 	return out, nil
 }
 
-// memberNames are the names of the servers that are known, by id.
-func (a *App) memberNames() map[string]string {
+// serverNames are the names of the servers that are known, by id.
+func (a *App) serverNames() map[string]string {
 	out := map[string]string{}
 	for _, m := range a.cluster.Members() {
 		out[m.ID] = m.Name
