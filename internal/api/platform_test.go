@@ -71,7 +71,7 @@ func (memScrapes) Import(yml []byte, files map[string][]byte) ([]api.Doc, []stri
 	case strings.HasPrefix(string(yml), "huge"):
 		return nil, nil, fmt.Errorf("%w: too long", model.ErrTooLarge)
 	}
-	docs := []api.Doc{{Kind: model.KindScrape, Name: "node", Spec: json.RawMessage(`{"name":"node"}`)}}
+	docs := []api.Doc{{Kind: model.KindScrape, Name: "node", Spec: json.RawMessage(`{"name":"node","config":{}}`)}}
 	for name, b := range files {
 		docs = append(docs, api.Doc{Kind: model.KindRules, Name: name, Spec: json.RawMessage(`{"name":"` + name + `","text":"` + string(b) + `"}`)})
 	}
