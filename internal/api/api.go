@@ -56,6 +56,7 @@ type Deps struct {
 	Pushgateway  http.Handler // Pushgateway's /metrics/job/* and its lists
 	Ingest       http.Handler // POST /api/v1/write and /api/v1/otlp/v1/metrics
 	Alertmanager http.Handler // /api/v2/*; alerts and silences go through it too
+	Releases     Releases     // the programs of agents
 	Metrics      http.Handler // /metrics
 	Profile      http.Handler // /debug/pprof/*, for administrators
 	UI           fs.FS        // the built pages, with index.html at the root; nil or empty: a page that says so

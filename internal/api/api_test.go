@@ -52,7 +52,7 @@ func setUp(t *testing.T, change ...func(*api.Config, *api.Deps)) *bench {
 			return []api.SelfRule{{Name: "DiskFilling", Threshold: 15, Unit: "%", Max: 90, Severity: "warning", Title: map[string]string{"en": "Disk"}, Runbook: map[string]string{}}}
 		},
 		Reload: func(context.Context) error { return nil },
-		Query:  echo, Ingest: echo, Alertmanager: &alertmanager{}, Metrics: echo,
+		Query:  echo, Releases: memReleases{}, Ingest: echo, Alertmanager: &alertmanager{}, Metrics: echo,
 		UI: fstest.MapFS{
 			"index.html":          {Data: []byte("<!doctype html>\n<html lang=\"en\"><head><!--base--><!--boot--></head><body></body></html>")},
 			"assets/app-1234.js":  {Data: []byte("let a = 1")},

@@ -37,11 +37,11 @@ func (b *bench) document() (d document) {
 func needed(method, path string) string {
 	under := func(p string) bool { return path == p || strings.HasPrefix(path, p+"/") }
 	switch {
-	case slices.Contains([]string{"/v1/login", "/v1/logout", "/-/healthy", "/-/ready", "/api/health", "/metrics"}, path) || under("/ping"):
+	case slices.Contains([]string{"/v1/login", "/v1/logout", "/-/healthy", "/-/ready", "/api/health", "/metrics"}, path) || under("/ping") || under("/agent") || path == "/install.sh":
 		return ""
 	case under("/v1/users") || under("/v1/keys") || path == "/-/reload" || under("/v1/settings") && method != "GET" || under("/api/v1/admin"):
 		return model.RoleAdmin
-	case under("/v1/tokens") || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
+	case under("/v1/tokens") || path == "/v1/agent-install" || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
 		return model.RoleAdmin
 	case method == "GET" || path == "/v1/me" || path == "/v1/silences/preview" || path == "/v1/rules/try" || path == "/api/v1/query":
 		return model.RoleViewer

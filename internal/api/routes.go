@@ -144,6 +144,7 @@ func (a *API) routes() []route {
 		{pattern: "/", bound: true, need: viewer, page: true, raw: a.page, hidden: true},
 	}
 	table = append(table, a.clusterRoutes()...)
+	table = append(table, a.releaseRoutes()...)
 	table = append(table, a.platformRoutes()...)
 	for _, res := range resources() {
 		table = append(table, a.resourceRoutes(res)...)

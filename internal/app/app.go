@@ -42,6 +42,7 @@ import (
 	"panoptes/internal/pushgateway"
 	"panoptes/internal/query"
 	"panoptes/internal/relay"
+	"panoptes/internal/release"
 	"panoptes/internal/replica"
 	"panoptes/internal/rules"
 	"panoptes/internal/run"
@@ -107,6 +108,7 @@ type App struct {
 	alerting *alert.Alerting
 	auth     *auth.Auth
 	api      *api.API
+	release  *release.Release
 	sample   *sample.Targets // nil without Options.Sample
 
 	results  *results
@@ -165,7 +167,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	info.Set(1)
 	a.registry.MustRegister(info)
 	identity := func() error { return a.openIdentity(ctx) }
-	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openPlatform, a.openSelf, a.openAPI, a.openAuthority, a.openRollover, a.handle}
+	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openPlatform, a.openSelf, a.openRelease, a.openAPI, a.openAuthority, a.openRollover, a.handle}
 	if cfg.Witness {
 		steps = []func() error{a.openListener, identity, a.openWitness}
 	}
@@ -475,7 +477,7 @@ func (a *App) openAPI() (err error) {
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Releases: releasesForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})

@@ -19,7 +19,7 @@ const module = "panoptes/"
 var (
 	roles = []string{
 		"api", "query", "ingest", "scrape", "rules", "probe", "verdict", "alert", "notify", "agent", "hosts", "store", "history", "relay",
-		"schedule", "catalog", "control", "cluster", "pki", "replica", "selfwatch", "hosts", "pushgateway", "remote", "auth", "backup", "report", "forecast",
+		"schedule", "catalog", "control", "cluster", "pki", "replica", "selfwatch", "hosts", "pushgateway", "remote", "auth", "backup", "report", "forecast", "release",
 	}
 	leaves = []string{"wire", "model", "run"}
 )

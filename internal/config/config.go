@@ -47,6 +47,7 @@ type Config struct {
 	Scrape  Scrape  `yaml:"scrape"`
 	Rules   Rules   `yaml:"rules"`
 	Access  Access  `yaml:"access"`
+	Agents  Agents  `yaml:"agents"`
 
 	Apply []string `yaml:"apply"` // files of records that are applied at every start
 }
@@ -121,6 +122,11 @@ type Access struct {
 	AdminPassword model.Secret `yaml:"-"` // PANOPTES_ADMIN_PASSWORD
 	APIKey        model.Secret `yaml:"-"` // PANOPTES_API_KEY
 	PublicMetrics bool         `yaml:"public_metrics"`
+}
+
+// Agents is about the programs of agents that this server offers.
+type Agents struct {
+	Dir string `yaml:"dir"` // default: agents, beside this program
 }
 
 // Default returns the configuration of a server that was given no file.
