@@ -38,6 +38,7 @@ type Config struct {
 	Collect  collect.Config `json:"collect,omitzero"`
 	Checks   Checks         `json:"checks,omitzero"`
 	Scrape   scraper.Config `json:"scrape,omitzero"`
+	Mesh     Mesh           `json:"mesh,omitzero"`
 }
 
 // Buffer bounds what is kept on disk while no server is there.
@@ -89,6 +90,11 @@ var environment = []struct {
 	{"CHECKS", func(c *Config, v string) error {
 		on, err := strconv.ParseBool(v)
 		c.Checks.Enabled = on
+		return err
+	}},
+	{"MESH", func(c *Config, v string) error {
+		on, err := strconv.ParseBool(v)
+		c.Mesh.Enabled = on
 		return err
 	}},
 }
@@ -148,6 +154,10 @@ func (c *Config) validate() error {
 	_, err = prefixes("scrape.allow", c.Scrape.Allow)
 	inv.AddErr("", err)
 	inv.AddErr("scrape", c.Scrape.Validate())
+	_, err = prefixes("mesh.allow", c.Mesh.Allow)
+	inv.AddErr("", err)
+	_, err = prefixes("mesh.deny", c.Mesh.Deny)
+	inv.AddErr("", err)
 	return inv.Err()
 }
 

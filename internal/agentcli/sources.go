@@ -16,7 +16,15 @@ func sources(cfg Config, log *slog.Logger) ([]agent.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []agent.Source{s}, nil
+	out := []agent.Source{s}
+	m, err := newMesh(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		out = append(out, m)
+	}
+	return out, nil
 }
 
 // newScraper makes the scraper of targets near the host. What the file names is
