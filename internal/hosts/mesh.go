@@ -119,7 +119,7 @@ func (h *Hosts) meshOf(n model.Node, want *model.HostMesh) *uplink.Mesh {
 		return a.score < b.score
 	}
 	peers := h.mesh.table(h, time.Now())
-	own := hashOf(n.ID)
+	own, last := hashOf(n.ID), 0
 	for i := range peers {
 		p := &peers[i]
 		if p.id == n.ID {
@@ -139,18 +139,18 @@ func (h *Hosts) meshOf(n model.Node, want *model.HostMesh) *uplink.Mesh {
 			continue
 		}
 		s := scored{p, named, scramble(own ^ p.hash)}
-		if len(best) < model.MaxMeshPeers {
+		switch {
+		case len(best) < model.MaxMeshPeers:
 			best = append(best, s)
+		case worse(best[last], s):
+			best[last] = s
+		default:
 			continue
 		}
-		last := 0
 		for j := range best {
 			if worse(best[j], best[last]) {
 				last = j
 			}
-		}
-		if worse(best[last], s) {
-			best[last] = s
 		}
 	}
 	out := &uplink.Mesh{Interval: want.Interval, Port: want.Port}
