@@ -62,8 +62,8 @@ func (q *Query) prometheusAPI(registry features.Collector) http.Handler {
 		d.Alertmanagers,
 		q.config,
 		d.Flags,
-		v1.GlobalURLOptions{},
-		func(f http.HandlerFunc) http.HandlerFunc { return f }, // routes asks whether we are ready
+		v1.GlobalURLOptions{ListenAddress: "localhost:0", Host: "localhost", Scheme: "http"}, // a target on localhost stays what it is: it is the host of whoever scrapes it
+		func(f http.HandlerFunc) http.HandlerFunc { return f },                               // routes asks whether we are ready
 		d.Stats,
 		"",    // directory, for admin calls only
 		false, // admin calls
