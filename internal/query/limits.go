@@ -21,6 +21,7 @@ type limited struct {
 	maxRegexp  int
 	bound      func(context.Context) labels.Labels
 	incomplete func() string // why answers may lack something now; empty when they do not
+	trim       bool          // series end where the querier does; else their samples may reach beyond
 }
 
 // gap is a warning when answers may lack something.
@@ -34,13 +35,16 @@ func (l *limited) gap() annotations.Annotations {
 	return nil
 }
 
+// incompleteNow reports whether answers may lack something now.
+func (l *limited) incompleteNow() bool { return l.incomplete != nil && l.incomplete() != "" }
+
 // Querier implements storage.Queryable.
 func (l *limited) Querier(mint, maxt int64) (storage.Querier, error) {
 	q, err := l.Storage.Querier(mint, maxt)
 	if err != nil {
 		return nil, err
 	}
-	return &querier{Querier: q, budget: l.newBudget(), bound: l.bound, gap: l.gap()}, nil
+	return &querier{Querier: q, budget: l.newBudget(), bound: l.bound, gap: l.gap(), trim: l.trim}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.
@@ -111,13 +115,21 @@ type querier struct {
 	*budget
 	bound func(context.Context) labels.Labels
 	gap   annotations.Annotations
+	trim  bool
 }
 
 func (q *querier) Select(ctx context.Context, sort bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	if err := q.check(ms); err != nil {
 		return storage.ErrSeriesSet(noted(ctx, err))
 	}
-	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, within(ctx, q.bound, ms)...), ctx: ctx, budget: q.budget, gap: q.gap}
+	if hints != nil && !q.trim {
+		// The TSDB fails when it trims a series of which two parts or more were
+		// deleted; the engine looks at no sample outside of its times anyway.
+		h := *hints
+		h.DisableTrimming = true
+		hints = &h
+	}
+	return &seriesSet{SeriesSet: q.Querier.Select(ctx, sort, hints, within(ctx, q.bound, ms)...), ctx: ctx, budget: q.budget, gap: q.gap, cost: costOf(ctx)}
 }
 
 func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
@@ -170,6 +182,7 @@ type seriesSet struct {
 	ctx    context.Context
 	budget *budget
 	gap    annotations.Annotations
+	cost   *cost
 	err    error
 }
 
@@ -194,6 +207,7 @@ func (s *seriesSet) Next() bool {
 		s.err = noted(s.ctx, err)
 		return false
 	}
+	s.cost.series.Add(1)
 	return true
 }
 

@@ -8,6 +8,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
 	waiting  prometheus.Gauge
+	slow     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, t *tracker) *metrics {
@@ -26,8 +27,11 @@ func newMetrics(reg prometheus.Registerer, t *tracker) *metrics {
 			Name: "panoptes_query_waiting_requests", Help: "Requests that wait for their user's turn.",
 		}),
 	}
+	m.slow = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "panoptes_query_slow_total", Help: "Requests that took longer than query.log_slow.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.requests, m.seconds, m.refused, m.waiting, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		reg.MustRegister(m.requests, m.seconds, m.refused, m.waiting, m.slow, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "panoptes_query_active_queries", Help: "Queries that are being evaluated.",
 		}, func() float64 { return float64(t.running()) }))
 	}

@@ -33,7 +33,8 @@ type Config struct {
 	MaxRegexp      int           // length in bytes of a regular expression in a matcher; default 1,000
 	MaxQueryLength int           // bytes of a query's text; default 64 KiB
 	Lookback       time.Duration // age at which a sample no longer counts as current; default 5 min
-	SlowQuery      time.Duration // requests that took longer are logged; default 10 s
+	SlowQuery      time.Duration // requests that took longer are logged and remembered; default 2 s
+	CacheBytes     int64         // memory for answers to range queries that are kept; 0 = none are kept
 	Dir            string        // where the running queries are noted, so that the log tells after a crash; "" = nowhere
 	ExternalLabels labels.Labels // added to federated and remotely read series
 }
@@ -53,7 +54,7 @@ func (c *Config) setDefaults() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.Timeout, 2 * time.Minute}, {&c.Lookback, 5 * time.Minute}, {&c.SlowQuery, 10 * time.Second}} {
+	}{{&c.Timeout, 2 * time.Minute}, {&c.Lookback, 5 * time.Minute}, {&c.SlowQuery, 2 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -66,7 +67,7 @@ func (c *Config) validate() error {
 	for name, v := range map[string]int{
 		"max_samples": c.MaxSamples, "max_concurrent": c.MaxConcurrent, "max_per_user": c.MaxPerUser, "max_waiting": c.MaxWaiting,
 		"max_series": c.MaxSeries, "max_regexp": c.MaxRegexp, "max_query_length": c.MaxQueryLength,
-		"timeout": int(c.Timeout), "lookback": int(c.Lookback), "slow_query": int(c.SlowQuery),
+		"cache_bytes": int(c.CacheBytes), "timeout": int(c.Timeout), "lookback": int(c.Lookback), "slow_query": int(c.SlowQuery),
 	} {
 		if v < 0 {
 			inv.Add(name, "must not be negative; leave it out for the default")
@@ -101,6 +102,7 @@ type Deps struct {
 	RuntimeInfo   func() (v1.RuntimeInfo, error)                 // nil = what the Go runtime knows
 	BuildInfo     *v1.PrometheusVersion                          // nil = the version of the engine
 	Gatherer      prometheus.Gatherer                            // nil = an empty one
+	Versions      Versions                                       // tells whether samples changed; nil = no answers are kept
 	Registerer    prometheus.Registerer                          // must be the query's own, wrapped or not
 	Logger        *slog.Logger
 }
@@ -115,6 +117,8 @@ type Query struct {
 	engine  *promql.Engine
 	store   *limited
 	gate    *gate
+	cache   *cache // nil = no answers are kept
+	slow    slowList
 	handler http.Handler
 }
 
@@ -153,6 +157,9 @@ func New(cfg Config, deps Deps) (*Query, error) {
 	q.metrics = newMetrics(deps.Registerer, q.tracker)
 	q.store = &limited{Storage: deps.Storage, maxSeries: cfg.MaxSeries, maxRegexp: cfg.MaxRegexp, bound: deps.Bound, incomplete: deps.Incomplete}
 	q.gate = newGate(cfg.MaxPerUser, cfg.MaxWaiting)
+	if cfg.CacheBytes > 0 && deps.Versions != nil {
+		q.cache = newCache(cfg.CacheBytes, deps.Registerer)
+	}
 	registry := features.NewRegistry()
 	q.engine = promql.NewEngine(promql.EngineOpts{
 		Logger:                   q.log,

@@ -67,6 +67,8 @@ func (q *Query) observe(path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
+		c := &cost{}
+		r = r.WithContext(context.WithValue(r.Context(), costKey{}, c))
 		if err := q.deps.Ready(); err != nil {
 			q.refuse(sw, "not_ready", http.StatusServiceUnavailable, err)
 		} else {
@@ -75,8 +77,8 @@ func (q *Query) observe(path string, next http.Handler) http.Handler {
 		took := time.Since(start)
 		q.metrics.requests.WithLabelValues(path, strconv.Itoa(sw.code)).Inc()
 		q.metrics.seconds.WithLabelValues(path).Observe(took.Seconds())
-		if took > q.cfg.SlowQuery {
-			q.log.Info("slow query", "path", path, "query", r.FormValue("query"), "user", q.deps.User(r.Context()), "took", took, "code", sw.code)
+		if took >= q.cfg.SlowQuery {
+			q.slowRequest(path, r, start, took, sw.code, c)
 		}
 	})
 }
@@ -164,7 +166,9 @@ func (q *Query) statusConfig(w http.ResponseWriter, _ *http.Request) {
 // readHandler answers remote read. The library decodes whatever length a
 // request claims, so the claim is checked here first.
 func (q *Query) readHandler() http.Handler {
-	next := remote.NewReadHandler(q.log, q.deps.Registerer, q.store, q.config, q.cfg.MaxSamples, q.cfg.MaxConcurrent, 1<<20)
+	store := *q.store
+	store.trim = true // what is read goes out as it is
+	next := remote.NewReadHandler(q.log, q.deps.Registerer, &store, q.config, q.cfg.MaxSamples, q.cfg.MaxConcurrent, 1<<20)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body) // bounded by checked
 		var tooLarge *http.MaxBytesError

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -25,12 +26,19 @@ func (s *Store) CleanTombstones() error {
 
 // Delete removes the samples of matching series between two times.
 func (s *Store) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
+	defer s.changes.everything() // some may be gone when it fails, too
 	return s.with(func(db *tsdb.DB) error { return db.Delete(ctx, mint, maxt, ms...) })
 }
 
 // Snapshot links all blocks into dir and, with withHead, writes a block of
-// what is in memory; that block later overlaps with the real one.
+// what is in memory; that block later overlaps with the real one. Late samples
+// in memory become blocks of their own first.
 func (s *Store) Snapshot(dir string, withHead bool) error {
+	if withHead {
+		if err := s.compact(func(db *tsdb.DB) error { return db.CompactOOOHead(context.Background()) }); err != nil {
+			return fmt.Errorf("write late samples into blocks: %w", err)
+		}
+	}
 	return s.with(func(db *tsdb.DB) error { return db.Snapshot(dir, withHead) })
 }
 

@@ -53,6 +53,7 @@ func (s *Store) Appender(ctx context.Context) storage.Appender {
 		app:  h.db.Appender(ctx),
 		gen:  storage.SeriesRef(h.gen) << genShift,
 		maxT: time.Now().Add(s.cfg.FutureLimit).UnixMilli(),
+		late: s.changes.late(),
 	}
 }
 
@@ -64,6 +65,7 @@ type appender struct {
 	gen   storage.SeriesRef
 	maxT  int64
 	dirty bool // something was appended
+	late  late
 }
 
 // known removes the generation from a reference; an old one becomes 0.
@@ -77,6 +79,9 @@ func (a *appender) known(ref storage.SeriesRef) storage.SeriesRef {
 func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	if t > a.maxT || t < minTime || a.app == nil {
 		return 0, a.refuseTime(t)
+	}
+	if t < a.late.recent {
+		a.late.note(t)
 	}
 	got, err := a.app.Append(a.known(ref), l, t, v)
 	if err != nil || !a.dirty {
@@ -144,6 +149,9 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, l labels.Labels, t int
 	if t > a.maxT || t < minTime || a.app == nil {
 		return 0, a.refuseTime(t)
 	}
+	if t < a.late.recent {
+		a.late.note(t)
+	}
 	got, err := a.app.AppendHistogram(a.known(ref), l, t, h, fh)
 	return a.appended(ref, got, err)
 }
@@ -166,6 +174,7 @@ func (a *appender) AppendSTZeroSample(ref storage.SeriesRef, l labels.Labels, t,
 	if t > a.maxT || st > a.maxT || min(t, st) < minTime || a.app == nil {
 		return 0, a.refuseTime(min(t, st))
 	}
+	a.late.note(min(t, st))
 	got, err := a.app.AppendSTZeroSample(a.known(ref), l, t, st)
 	return a.related(got, err)
 }
@@ -174,6 +183,7 @@ func (a *appender) AppendHistogramSTZeroSample(ref storage.SeriesRef, l labels.L
 	if t > a.maxT || st > a.maxT || min(t, st) < minTime || a.app == nil {
 		return 0, a.refuseTime(min(t, st))
 	}
+	a.late.note(min(t, st))
 	got, err := a.app.AppendHistogramSTZeroSample(a.known(ref), l, t, st, h, fh)
 	return a.related(got, err)
 }
@@ -232,7 +242,9 @@ func (a *appender) Commit() error {
 	if err != nil {
 		return errors.Join(err, a.app.Rollback())
 	}
-	if err := a.h.first.commit(a.app.Commit); err != nil {
+	err = a.h.first.commit(a.app.Commit)
+	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
+	if err != nil {
 		return a.s.fail(a.h, err)
 	}
 	if !a.dirty {

@@ -49,6 +49,7 @@ type Store struct {
 	readyOnce sync.Once
 	kick      chan struct{} // of size one: look at space and health now
 	loader    loader
+	changes   *changes
 	low       atomic.Bool  // the disk is nearly full
 	spaceAt   atomic.Int64 // when space was last looked at, ns
 
@@ -89,6 +90,7 @@ func New(cfg Config, deps Deps) (*Store, error) {
 		deps:      deps,
 		log:       deps.Logger,
 		m:         newMetrics(deps.Registerer),
+		changes:   newChanges(),
 		ready:     make(chan struct{}),
 		kick:      make(chan struct{}, 1),
 		opened:    make(chan struct{}),
