@@ -76,6 +76,10 @@ type Deps struct {
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
 
+	// Quiet reports whether nobody is to be notified at the moment; what began
+	// meanwhile is told afterwards if it still lasts. nil: never.
+	Quiet func() bool
+
 	// The rest joins several servers; all nil for one.
 
 	// Settled is closed when the state of the others has arrived after the
@@ -148,7 +152,7 @@ func New(cfg Config, deps Deps) (*Alerting, error) {
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	a := &Alerting{cfg: cfg, deps: deps, log: deps.Logger, groups: marker.NewGroupMarker(), gate: newGate(deps.Settled, deps.Peer)}
+	a := &Alerting{cfg: cfg, deps: deps, log: deps.Logger, groups: marker.NewGroupMarker(), gate: newGate(deps.Settled, deps.Peer, deps.Quiet)}
 	if err := a.open(reg); err != nil {
 		a.Close()
 		return nil, err

@@ -20,10 +20,13 @@ const (
 	gateTick     = time.Second
 )
 
+var errQuiet = errors.New("nobody is notified at the moment")
+
 var errStoodStill = errors.New("this server stood still; it listens to the others before it notifies")
 
 type gate struct {
 	peer    notify.Peer
+	quiet   func() bool
 	settled <-chan struct{}
 	started chan struct{} // closed when notifying may begin
 
@@ -33,8 +36,11 @@ type gate struct {
 	open   time.Time // when it opens again after a standstill
 }
 
-func newGate(settled <-chan struct{}, peer notify.Peer) *gate {
-	return &gate{peer: peer, settled: settled, started: make(chan struct{})}
+func newGate(settled <-chan struct{}, peer notify.Peer, quiet func() bool) *gate {
+	if quiet == nil {
+		quiet = func() bool { return false }
+	}
+	return &gate{peer: peer, quiet: quiet, settled: settled, started: make(chan struct{})}
 }
 
 // stalled looks at both clocks: the monotonic one stands still while a machine
@@ -127,6 +133,9 @@ func (g *gate) enter(ctx context.Context) context.Context {
 
 // passes reports whether what ctx belongs to may be sent.
 func (g *gate) passes(ctx context.Context) error {
+	if g.quiet() {
+		return errQuiet
+	}
 	began, ok := ctx.Value(epochKey{}).(uint64)
 	if _, closed := g.closed(time.Now()); closed || ok && began != g.now() {
 		return errStoodStill

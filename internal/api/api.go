@@ -45,6 +45,7 @@ type Deps struct {
 	Events       Events
 	Push         Push
 	Cluster      Cluster // nil: there are no nodes and tokens
+	Hosts        Hosts   // nil: there are no hosts
 	Rules        Rules
 	Scrapes      Scrapes
 	Health       func(context.Context) Health
@@ -53,6 +54,7 @@ type Deps struct {
 	Reload       func(context.Context) error
 	Audit        func(context.Context, model.Event)
 	Query        http.Handler // Prometheus' /api/v1/* and /federate
+	Backups      Backups
 	Pushgateway  http.Handler // Pushgateway's /metrics/job/* and its lists
 	Ingest       http.Handler // POST /api/v1/write and /api/v1/otlp/v1/metrics
 	Alertmanager http.Handler // /api/v2/*; alerts and silences go through it too

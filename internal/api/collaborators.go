@@ -118,6 +118,21 @@ type Field struct {
 	Help     map[string]string `json:"help,omitempty"`
 }
 
+// Hosts knows the hosts with agents. Its id arguments are node ids; changing
+// and removing them is the Cluster's.
+type Hosts interface {
+	// Rows lists all hosts on record by name. Nobody may change the list.
+	Rows(ctx context.Context) []HostRow
+	Detail(ctx context.Context, id string) (HostDetail, error)
+	// Find returns the id of a host by its id or name; else model.ErrNotFound.
+	Find(idOrName string) (string, error)
+	Labels(id string) map[string]string // of its record, not those of the agent's own file
+	// KeepLive has an agent send each second for 15 s; model.ErrUnavailable when
+	// it talks to no server.
+	KeepLive(ctx context.Context, id string) error
+	Snapshot(ctx context.Context, id string) (json.RawMessage, error)
+}
+
 // Receivers tries receivers out.
 type Receivers interface {
 	TestReceiver(ctx context.Context, r model.Receiver) error

@@ -203,23 +203,27 @@ func patchNode(ctx context.Context, c Cluster, r *http.Request, id string) error
 	if p.Labels == nil {
 		return invalid("labels", "must be given; nothing else of a node can be changed")
 	}
-	labels := *p.Labels
+	if err := hostLabels(*p.Labels, "labels"); err != nil {
+		return err
+	}
+	return c.SetLabels(ctx, who(r).Actor(), id, orEmpty(*p.Labels))
+}
+
+// hostLabels looks whether a node may have these labels.
+func hostLabels(labels map[string]string, field string) error {
 	var inv model.Invalid
 	if len(labels) > maxLabels {
-		inv.Add("labels", "has more than %d labels", maxLabels)
+		inv.Add(field, "has more than %d labels", maxLabels)
 	}
 	for k, v := range labels {
 		if !labelName(k) {
-			inv.Add("labels."+k, "must be a name of letters, digits and _, and not begin with a digit or __")
+			inv.Add(field+"."+k, "must be a name of letters, digits and _, and not begin with a digit or __")
 		}
 		if len(v) > 256 {
-			inv.Add("labels."+k, "is longer than 256 bytes")
+			inv.Add(field+"."+k, "is longer than 256 bytes")
 		}
 	}
-	if err := inv.Err(); err != nil {
-		return err
-	}
-	return c.SetLabels(ctx, who(r).Actor(), id, orEmpty(labels))
+	return inv.Err()
 }
 
 func labelName(s string) bool {

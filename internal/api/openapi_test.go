@@ -112,7 +112,8 @@ func TestDocumentAgrees(t *testing.T) {
 		"routes": {"name": "n", "parent": ""}, "inhibitions": {"name": "n", "source_matchers": []string{}, "target_matchers": []string{}},
 		"intervals": {"name": "n", "time_intervals": []string{}}, "maintenances": {"name": "n", "all": true}, "regions": {"name": "n"},
 		"users": {"name": "n", "role": "viewer", "password": "correct horse"}, "keys": {"name": "n", "role": "viewer"}, "settings": {"name": "n", "value": 1},
-		"scrapes": {"name": "n", "config": obj{"static_configs": []obj{}}}, "rules": {"name": "n", "groups": []obj{}},
+		"hostgroups": {"name": "n", "hosts": []string{"web-*"}},
+		"scrapes":    {"name": "n", "config": obj{"static_configs": []obj{}}}, "rules": {"name": "n", "groups": []obj{}},
 	}
 	silence := obj{"matchers": []string{"a=b"}, "ends_at": time.Now().Add(time.Hour)}
 	bodies := map[string]any{
@@ -120,6 +121,7 @@ func TestDocumentAgrees(t *testing.T) {
 		"POST /v1/receivers/test": specs["receivers"], "POST /v1/silences": silence, "POST /v1/silences/preview": obj{"matchers": []string{"a=b"}},
 		"POST /v1/rules/try": obj{"group": obj{"name": "g"}}, "POST /v1/import/prometheus": "scrape_configs: []",
 		"POST /v1/tokens": obj{"role": "agent"}, "POST /v1/nodes/{id}/drain": obj{"draining": true}, "PATCH /v1/nodes/{id}": obj{"labels": obj{"rack": "1"}},
+		"PATCH /v1/hosts/{id}": obj{"labels": obj{"rack": "1"}}, "POST /v1/hosts/bulk": obj{"ids": []string{"n", "gone"}, "set_labels": obj{"rack": "1"}},
 		"POST /v1/apply": obj{"documents": []obj{{"kind": "region", "name": "applied", "spec": obj{"name": "applied"}}}},
 	}
 	query := map[string]string{"GET /v1/checks": "?bars=3", "GET /v1/checks/{id}/bars": "?n=2&range=7d"}

@@ -43,6 +43,12 @@ func needed(method, path string) string {
 		return model.RoleAdmin
 	case under("/v1/tokens") || path == "/v1/agent-install" || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
 		return model.RoleAdmin
+	case strings.HasSuffix(path, "/live"):
+		return model.RoleViewer
+	case strings.HasSuffix(path, "/actions"):
+		return model.RoleEditor
+	case under("/v1/hosts") && method != "GET":
+		return model.RoleAdmin
 	case method == "GET" || path == "/v1/me" || path == "/v1/silences/preview" || path == "/v1/rules/try" || path == "/api/v1/query":
 		return model.RoleViewer
 	}

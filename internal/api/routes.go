@@ -30,6 +30,7 @@ func resources() []resource {
 		{model.KindInterval, "intervals", viewer, editor, model.Interval{}},
 		{model.KindMaintenance, "maintenances", viewer, editor, model.Maintenance{}},
 		{model.KindRegion, "regions", viewer, editor, model.Region{}},
+		{model.KindHostGroup, "hostgroups", viewer, editor, model.HostGroup{}},
 		{model.KindScrape, "scrapes", viewer, editor, scrapeBody{}},
 		{model.KindRules, "rules", viewer, editor, rulesBody{}},
 		{model.KindUser, "users", admin, admin, model.User{}},
@@ -96,7 +97,7 @@ func (a *API) routes() []route {
 			query: []param{{"kind", "state, alert, delivery, audit, node; several with commas"}, {"subject", "like check/ID; a / at the end for all below"},
 				{"severity", "info, warning or critical"}, {"q", "words that must all occur"}, {"from", "RFC 3339, inclusive"}, {"to", "RFC 3339, exclusive"},
 				{"limit", "1 to 1000; 100 when left out"}, {"cursor", "the next of the page before"}}},
-		{pattern: "GET /v1/stream", bound: true, need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, event, record, nodes, health, reload."},
+		{pattern: "GET /v1/stream", bound: true, need: viewer, raw: a.stream, doc: "Server-sent events: hello, check, host, event, record, nodes, health, reload."},
 		{pattern: "GET /v1/openapi.json", bound: true, need: viewer, handle: a.openapi, doc: "This document.", answer: map[string]any{}},
 		{pattern: "POST /v1/apply", need: editor, handle: a.apply, doc: "Creates or updates many records, all or none.", body: applyBody{}, answer: applyAnswer{}, limit: applyLimit,
 			query: []param{{"dry_run", "true only shows what would change"}}},
@@ -144,6 +145,8 @@ func (a *API) routes() []route {
 		{pattern: "/", bound: true, need: viewer, page: true, raw: a.page, hidden: true},
 	}
 	table = append(table, a.clusterRoutes()...)
+	table = append(table, a.backupRoutes()...)
+	table = append(table, a.hostRoutes()...)
 	table = append(table, a.releaseRoutes()...)
 	table = append(table, a.platformRoutes()...)
 	for _, res := range resources() {

@@ -27,11 +27,13 @@ import (
 	"panoptes/internal/alert"
 	"panoptes/internal/api"
 	"panoptes/internal/auth"
+	"panoptes/internal/backup"
 	"panoptes/internal/catalog"
 	"panoptes/internal/cluster"
 	"panoptes/internal/config"
 	"panoptes/internal/control"
 	"panoptes/internal/history"
+	"panoptes/internal/hosts"
 	"panoptes/internal/ingest"
 	"panoptes/internal/model"
 	"panoptes/internal/notify"
@@ -43,6 +45,7 @@ import (
 	"panoptes/internal/query"
 	"panoptes/internal/relay"
 	"panoptes/internal/release"
+	"panoptes/internal/remote"
 	"panoptes/internal/replica"
 	"panoptes/internal/rules"
 	"panoptes/internal/run"
@@ -96,6 +99,11 @@ type App struct {
 	catalog  *catalog.Catalog
 	store    *store.Store
 	history  *history.History
+	engine   *remote.Engine // nil unless samples go to an engine outside
+	bucket   backup.Bucket  // nil without one
+	uploader *backup.Uploader
+	backups  *backups
+	quiet    quiet
 	relay    *relay.Relay
 	replica  *replica.Replica
 	query    *query.Query
@@ -111,15 +119,25 @@ type App struct {
 	release  *release.Release
 	sample   *sample.Targets // nil without Options.Sample
 
-	results  *results
-	fanout   *fanout
-	prober   *prober
-	bridge   *bridge
-	regions  *regionAlerts
-	scrape   *scrape.Scraper
-	rules    *rules.Rules
-	pushes   *pushgateway.Pushgateway
-	self     *selfwatch.Watch
+	results *results
+	fanout  *fanout
+	prober  *prober
+	bridge  *bridge
+	regions *regionAlerts
+	scrape  *scrape.Scraper
+	rules   *rules.Rules
+	pushes  *pushgateway.Pushgateway
+	self    *selfwatch.Watch
+
+	fleet      *hosts.Hosts
+	usage      *hosts.Usage
+	hostAlerts *hostAlerts
+	hostsView  hostsView
+	nodeCache  nodeCache
+	groups     atomic.Pointer[[]model.HostGroup]
+	plan       atomic.Pointer[map[string][]string] // ids of checks by worker
+	agentsWake chan struct{}
+
 	events   *recorder
 	checks   *checks
 	health   *health
@@ -133,7 +151,7 @@ type App struct {
 	revoked  atomic.Pointer[[]string] // ids of nodes that were removed
 	known    chan struct{}            // closed once it is known to whom samples and events are sent
 	knowOnce sync.Once
-	machine  machine
+	rejoin   chan struct{} // the configuration store must connect anew
 	stopping atomic.Bool   // the end has begun
 	placeMu  sync.Mutex    // one placement at a time
 	settled  atomic.Bool   // the first records are there
@@ -153,7 +171,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	if opts.Notice == nil {
 		opts.Notice = io.Discard
 	}
-	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), known: make(chan struct{}), membersWake: make(chan struct{}, 1), anew: make(chan struct{})}
+	a = &App{began: time.Now(), cfg: cfg, opts: opts, log: opts.Logger, notice: opts.Notice, registry: prometheus.NewRegistry(), started: make(chan struct{}), known: make(chan struct{}), membersWake: make(chan struct{}, 1), anew: make(chan struct{}), rejoin: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -167,7 +185,7 @@ func New(ctx context.Context, cfg config.Config, opts Options) (a *App, err erro
 	info.Set(1)
 	a.registry.MustRegister(info)
 	identity := func() error { return a.openIdentity(ctx) }
-	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openPlatform, a.openSelf, a.openRelease, a.openAPI, a.openAuthority, a.openRollover, a.handle}
+	steps := []func() error{a.openListener, identity, a.openCatalog, a.openCluster, a.openStorage, a.openWatch, a.openAlerting, a.openPlatform, a.openHosts, a.openSelf, a.openBackups, a.openRelease, a.openAPI, a.openAuthority, a.openRollover, a.handle}
 	if cfg.Witness {
 		steps = []func() error{a.openListener, identity, a.openWitness}
 	}
@@ -198,6 +216,12 @@ func (a *App) Close() error {
 	}
 	if a.history != nil {
 		a.history.Close()
+	}
+	if a.engine != nil {
+		a.engine.Close()
+	}
+	if a.bucket != nil {
+		errs = append(errs, a.bucket.Close())
 	}
 	if a.lock != nil {
 		errs = append(errs, a.lock.Close())
@@ -242,11 +266,11 @@ func (a *App) Run(ctx context.Context) error {
 		{a.cluster},
 		{a.store, a.history},
 		{a.relay},
-		{a.replica, a.query, a.events},
+		{a.replica, a.query, a.events, uploader(a.uploader)},
 		{a.alerting},
 		{a.scrape, a.rules, a.pushes},
-		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats},
-		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.lookAtControl),
+		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats, a.fleet, a.hostAlerts},
+		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve), run.Func(a.drainAtEnd)},
 	}
@@ -264,6 +288,14 @@ func runner(c *control.Control) run.Runner {
 		return nil
 	}
 	return c
+}
+
+// uploader keeps a nil *backup.Uploader from becoming a non-nil interface.
+func uploader(u *backup.Uploader) run.Runner {
+	if u == nil {
+		return nil
+	}
+	return u
 }
 
 // rollover keeps a nil *pki.Rollover from becoming a non-nil interface.
@@ -314,7 +346,7 @@ func (a *App) openCatalog() error {
 		a.log.Error("configuration store damaged, it stays closed", "dir", dir, "err", err)
 		kv = brokenStore{err: fmt.Errorf("%w: the configuration store in %s is damaged (%w); %s", model.ErrUnavailable, dir, err, a.controlRemedy())}
 	} else {
-		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName, Verify: a.verifyPeer})
+		a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.nodeName, Verify: a.verifyPeer})
 		if err != nil {
 			return fmt.Errorf("open the configuration store: %w", err)
 		}
@@ -330,11 +362,19 @@ func (a *App) openCatalog() error {
 }
 
 func (a *App) openStorage() (err error) {
+	hold, err := a.openBucket()
+	if err != nil {
+		return err
+	}
+	outside, err := a.openEngine()
+	if err != nil {
+		return err
+	}
 	a.store, err = store.New(store.Config{
 		Dir: a.cfg.Path("tsdb"), RetentionTime: a.cfg.Storage.RetentionTime.D(), RetentionSize: int64(a.cfg.Storage.RetentionSize),
 		OutOfOrderWindow: a.cfg.Storage.OutOfOrderWindow.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
 		ReserveBytes: min(64<<20, int64(a.cfg.Storage.ControlReserve)),
-	}, store.Deps{Logger: a.logger("store"), Registerer: a.registry})
+	}, store.Deps{HoldBlock: hold, Logger: a.logger("store"), Registerer: a.registry})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
@@ -346,7 +386,7 @@ func (a *App) openStorage() (err error) {
 	a.relay, err = relay.New(relay.Config{
 		Dir: a.cfg.Path("relay"), NodeID: a.pki.NodeID(), MaxBytes: int64(a.cfg.Relay.MaxBytes), MaxAge: a.cfg.Relay.MaxAge.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
 	}, relay.Deps{
-		Store: a.store, Events: &sink{store: a.history.Append, follow: a.followEvent}, Dial: a.dialNode, Missed: a.missed,
+		Outside: outside, Store: a.store, Events: &sink{store: a.history.Append, follow: a.followEvent}, Dial: a.dialNode, Missed: a.missed,
 		Logger: a.logger("relay"), Registerer: a.registry,
 	})
 	if err != nil {
@@ -414,7 +454,7 @@ func (a *App) openWatch() (err error) {
 	a.bridge = newBridge(a.events, a.logger("bridge"))
 	a.regions = newRegionAlerts(a.events, a.logger("regions"))
 	a.checks = newChecks(a)
-	a.prober = &prober{placement: a.placement, local: a.checks.runHere, dial: a.dialNode}
+	a.prober = &prober{placement: a.placement, local: a.checks.runHere, lookup: a.checks.lookup, agent: a.probeAgent, dial: a.dialNode}
 	a.verdict, err = verdict.New(verdict.Config{Node: a.cfg.Node, Region: a.cfg.Region}, verdict.Deps{
 		Prober: a.prober, Regions: a.regionNames, Record: a.bridge.transition, Owns: a.placement.owns, Share: a.fanout.send,
 		Workers: a.placement.regionWorkers, Isolated: a.cluster.Isolated, RegionChanged: a.regions.changed,
@@ -436,7 +476,7 @@ func (a *App) openAlerting() (err error) {
 		return fmt.Errorf("make the notifier: %w", err)
 	}
 	a.alerting, err = alert.New(alert.Config{Dir: a.cfg.Path("alert")}, alert.Deps{
-		Receivers: a.notify, Record: a.alertEvent, Logger: a.logger("alert"),
+		Receivers: a.notify, Quiet: a.quiet.on, Record: a.alertEvent, Logger: a.logger("alert"),
 		Position: a.placement.position, Broadcast: a.cluster.Broadcast,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "alert"}, a.registry),
 	})
@@ -477,7 +517,7 @@ func (a *App) openAPI() (err error) {
 	}, api.Deps{
 		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
 		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Releases: releasesForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Query: a.forward, Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
+		Cluster: clusterForAPI{a}, Releases: releasesForAPI{a}, Hosts: hostsForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Backups: a.backups, Query: a.queries(), Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
 	})
@@ -508,13 +548,22 @@ func (a *App) auditAll(ctx context.Context, events ...model.Event) {
 
 func (a *App) audit(ctx context.Context, e model.Event) { a.auditAll(ctx, e) }
 
+// controlPatience is how long a server that starts waits for its configuration
+// store before it serves with what it saw last.
+const controlPatience = 5 * time.Second
+
 // ready says why the server does not serve yet.
 func (a *App) ready() error {
 	select {
 	case <-a.started:
+		writable := a.catalog.Writable() == nil
 		// Without a configuration store nobody waits for its first records.
-		if !a.settled.Load() && a.catalog.Writable() == nil {
+		if !a.settled.Load() && writable {
 			return fmt.Errorf("%w: the first records are being made", model.ErrUnavailable)
+		}
+		// What is shown until it is open may be older than the last change.
+		if a.control != nil && !writable && time.Since(a.began) < controlPatience {
+			return fmt.Errorf("%w: the configuration store is being opened", model.ErrUnavailable)
 		}
 		return nil
 	default:

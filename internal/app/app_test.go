@@ -20,7 +20,7 @@ import (
 const key = "pnk_app_0123456789abcdef0123456789abcdef"
 
 // server runs a whole server in this process on port 0.
-func server(t *testing.T, dir string) (*app.App, func()) {
+func server(t *testing.T, dir string, change ...func(*config.Config)) (*app.App, func()) {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Node, cfg.Region, cfg.DataDir = "n1", "eu", dir
@@ -29,6 +29,9 @@ func server(t *testing.T, dir string) (*app.App, func()) {
 	cfg.Probe.AllowLoopback = true
 	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
 	cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"
+	for _, f := range change {
+		f(&cfg)
+	}
 	a, err := app.New(context.Background(), cfg, app.Options{Version: "test", CheckControl: func(_ context.Context, dir string) error { return nil }})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -33,9 +33,10 @@ func (a *App) openCluster() (err error) {
 	return nil
 }
 
-// nodes decodes the records of nodes.
+// nodes are the records of nodes, not to be changed.
 func (a *App) nodes() []model.Node {
-	return records(a, model.KindNode, func(n *model.Node, r model.Record) { n.Revision = r.Revision })
+	all, _ := a.nodesNow()
+	return all
 }
 
 // seeds are the gossip addresses of the other servers on record, and those
@@ -105,6 +106,7 @@ func (a *App) takeNodes() {
 	}
 	a.pki.SetRevoked(revoked)
 	for _, id := range revoked {
+		a.fleet.Revoke(id)
 		a.wireServer.Disconnect(id)
 	}
 	a.revoked.Store(&revoked)
@@ -117,7 +119,7 @@ func (a *App) takeNodes() {
 	if a.catalog.Writable() != nil {
 		// A catalog that may be old gives up nobody's place in the log.
 		for _, d := range a.relay.Destinations() {
-			if !slices.Contains(servers, d.NodeID) && !slices.Contains(revoked, d.NodeID) {
+			if !d.Outside && !slices.Contains(servers, d.NodeID) && !slices.Contains(revoked, d.NodeID) {
 				servers = append(servers, d.NodeID)
 			}
 		}
@@ -232,6 +234,7 @@ func (a *App) takeMembers(states map[string]model.MemberState) {
 		if a.watching.Load() {
 			a.place()
 		}
+		a.wakeAgents() // those of a server that is gone are somewhere else, or nowhere
 		a.verdict.OwnersChanged()
 		a.scrape.OwnersChanged()
 		a.rules.OwnersChanged()
@@ -249,7 +252,10 @@ func (a *App) takeMembers(states map[string]model.MemberState) {
 		}
 		a.log.Info("server "+string(m.State), "server", m.Name, "id", m.ID, "was", old)
 		if m.State == model.MemberAlive && a.control != nil && a.quorum.healed(time.Now()) {
-			a.rejoinControl()
+			select {
+			case a.rejoin <- struct{}{}:
+			default: // it does so already
+			}
 		}
 		if a.placement.owns("node/"+m.ID) && m.State != model.MemberSuspect && (old != model.MemberSuspect || m.State != model.MemberAlive) {
 			a.events.record(nodeEvent(m))
@@ -282,19 +288,23 @@ func nodeEvent(m model.Member) model.Event {
 
 // tellOfSelf gossips how this server is.
 func (a *App) tellOfSelf() {
-	load := a.machine.CPU()
+	load := a.self.Machine().CPU
 	lag := a.relay.Lag()
 	behind := a.behind() != ""
 	a.cluster.Update(func(m *model.Member) { m.Load, m.Lag, m.Behind = load, lag, behind })
 }
 
-// place hands this server's worker the checks that are its own.
+// place hands this server's worker, and the agents that talk to it, the checks that
+// are theirs.
 func (a *App) place() {
 	a.placeMu.Lock()
 	defer a.placeMu.Unlock()
-	mine := a.placement.mine(*a.results.list.Load())
+	plan := a.placement.plan(*a.results.list.Load())
+	a.plan.Store(&plan)
+	mine := a.checksOf(plan[a.pki.NodeID()])
 	a.placed.Store(int64(len(mine)))
 	a.worker.Update(mine)
+	a.fleet.Refresh()
 }
 
 // drainAtEnd gives this server's work away as soon as it begins to stop, so
@@ -336,14 +346,18 @@ func (a *App) behind() string {
 // whole lists live servers that lack nothing.
 func (a *App) whole() (out []string) {
 	for _, m := range a.cluster.Alive() {
-		if !m.Self && m.Role == model.RoleServer && !m.Behind {
+		if !m.Self && m.Role == model.RoleServer && m.Serving && !m.Behind {
 			out = append(out, m.ID)
 		}
 	}
 	return out
 }
 
+// nodeName names a node for people; the id when it is not known.
 func (a *App) nodeName(id string) string {
+	if a.cluster == nil { // it is being opened
+		return id
+	}
 	for _, m := range a.cluster.Members() {
 		if m.ID == id {
 			return m.Name
@@ -399,6 +413,9 @@ func (a *App) alertEvent(e model.Event) {
 	if a.placement.owns(e.Subject) {
 		a.events.record(e)
 	}
+	if e.Code == "alert.firing" {
+		a.fleet.AlertFired(e)
+	}
 }
 
 // references are addresses that answer as long as this machine has a network:
@@ -411,16 +428,6 @@ func (a *App) references() []string {
 		}
 	}
 	return out
-}
-
-// memberName names a member of the configuration store for its messages.
-func (a *App) memberName(id string) string {
-	for _, m := range a.cluster.Members() {
-		if m.ID == id {
-			return m.Name
-		}
-	}
-	return ""
 }
 
 // missed has what another server dropped for us copied.

@@ -47,14 +47,20 @@ func (a *App) listChecks() []model.Check {
 }
 
 // regionNames lists the places that vote, alike on all servers: those on
-// record, and those of the servers and agents that joined.
+// record, those of the servers, and those of the agents that run checks.
 func (a *App) regionNames() []string {
 	seen := map[string]bool{a.cfg.Region: true}
 	for _, r := range a.catalog.List(model.KindRegion) {
 		seen[r.Name] = true
 	}
-	for _, n := range a.nodes() {
-		if !n.Revoked && n.Role != model.RoleWitness && n.Region != "" {
+	nodes, byID := a.nodesNow()
+	for _, n := range nodes {
+		if n.Role == model.RoleServer && !n.Revoked && n.Region != "" {
+			seen[n.Region] = true
+		}
+	}
+	for _, id := range a.fleet.Checkers() {
+		if n := byID[id]; !n.Revoked && n.Region != "" {
 			seen[n.Region] = true
 		}
 	}
@@ -96,6 +102,7 @@ func (a *App) configure(ctx context.Context) error {
 	a.takeSelf()
 	a.takeScrapes()
 	a.takeRules()
+	a.takeHosts()
 	close(a.started)
 	a.log.Info("server ready", "checks", len(a.catalog.List(model.KindCheck)), "url", a.URL())
 	for {
@@ -138,6 +145,10 @@ func (a *App) take(kinds map[string]bool) {
 	}
 	if kinds[model.KindRules] {
 		a.takeRules()
+	}
+	if kinds[model.KindNode] || kinds[model.KindHostGroup] {
+		a.wakeAgents() // labels, or what is drained
+		a.takeHosts()
 	}
 	if kinds[model.KindSetting] {
 		a.takeSettings()
@@ -213,7 +224,7 @@ func (a *App) takeChecks() {
 	a.bridge.setChecks(byID)
 	a.checks.keep(byID)
 	a.push.Update(list)
-	a.verdict.Update(list, records(a, model.KindMaintenance, func(m *model.Maintenance, r model.Record) { m.ID = r.ID }))
+	a.verdict.Update(a.votable(list), records(a, model.KindMaintenance, func(m *model.Maintenance, r model.Record) { m.ID = r.ID }))
 	a.place()
 	if !a.watching.Swap(true) {
 		a.wakeMembers()
@@ -233,6 +244,7 @@ func (a *App) takeAlerting() {
 }
 
 func (a *App) takeSettings() {
+	a.takeQuiet()
 	r := retention{Time: a.cfg.Storage.RetentionTime, Size: a.cfg.Storage.RetentionSize}
 	if rec, err := a.catalog.Get(model.KindSetting, settingRetention); err == nil {
 		var s model.Setting
@@ -299,6 +311,9 @@ func (a *App) first(ctx context.Context) error {
 		return fmt.Errorf("keep the record of this server: %w", err)
 	}
 	if err := a.auth.Bootstrap(ctx); err != nil {
+		return err
+	}
+	if err := a.keepQuiet(ctx); err != nil {
 		return err
 	}
 	var docs []catalog.Doc

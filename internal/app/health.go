@@ -61,6 +61,17 @@ func (h *health) report(context.Context) api.Health {
 	}
 	add("sample files", levelData, "warning", damage, "no damage found")
 	add("history", levelData, "warning", a.history.Damaged(), "no damage found")
+	if a.engine != nil {
+		add("engine outside", levelData, "warning", a.engineErr(), "takes samples")
+	}
+	if a.uploader != nil {
+		var err error
+		if s := a.uploader.Status(); s.LastErr != "" {
+			err = fmt.Errorf("%d blocks wait for the bucket: %s", s.Pending, s.LastErr)
+		}
+		add("upload", levelData, "warning", err, "finished blocks are in the bucket")
+	}
+	add("notifications", levelFunction, "warning", a.quiet.err(), "people are told")
 	add("servers", levelPorts, "warning", h.servers(), "all servers on record answer")
 	var lack error
 	if why := a.behind(); why != "" {

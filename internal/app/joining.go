@@ -102,7 +102,7 @@ func (a *App) isAlive(id string) bool {
 			return m.State == model.MemberAlive || m.State == model.MemberSuspect
 		}
 	}
-	return false
+	return a.online(id)
 }
 
 // recordSelf keeps the record of this server: the first one makes its own, and

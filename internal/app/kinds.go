@@ -178,6 +178,10 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 			Name: model.KindRules, Plural: "rules", Normalize: withOld(rules.Normalize),
 		},
 		{
+			Name: model.KindHostGroup, Plural: "hostgroups",
+			Normalize: plain(func(g *model.HostGroup, _ catalog.View) error { return g.Validate() }),
+		},
+		{
 			Name: model.KindSetting, Plural: "settings",
 			Normalize: plain(func(s *model.Setting, _ catalog.View) error {
 				var err error
@@ -186,8 +190,10 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 					_, err = parseRetention(s.Value)
 				case settingSelf:
 					_, err = selfwatch.ParseSettings(s.Value)
+				case settingNotifications:
+					_, err = parseNotifications(s.Value)
 				default:
-					return model.Invalid{{Field: "name", Msg: fmt.Sprintf("there is no setting %q; known: %s, %s", s.Name, settingRetention, settingSelf)}}
+					return model.Invalid{{Field: "name", Msg: fmt.Sprintf("there is no setting %q; known: %s, %s, %s", s.Name, settingRetention, settingSelf, settingNotifications)}}
 				}
 				var inv model.Invalid
 				if errors.As(err, &inv) {

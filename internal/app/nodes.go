@@ -38,6 +38,9 @@ func (a *App) ownInfo(ctx context.Context) nodeInfo {
 		}
 	}
 	for _, d := range a.relay.Destinations() {
+		if d.Outside {
+			continue
+		}
 		s := api.RelayState{To: a.nodeName(d.NodeID), Bytes: d.Bytes, Connected: d.Connected, Dropped: d.Dropped, Error: d.LastErr}
 		if !d.Oldest.IsZero() {
 			s.Oldest = &d.Oldest
@@ -86,6 +89,7 @@ func (c clusterForAPI) Nodes(ctx context.Context) []api.Node {
 			n.Addresses = m.Addresses
 		}
 	}
+	c.hostStates(byID)
 	c.controlRoles(byID)
 	c.ask(ctx, byID)
 	out := make([]api.Node, 0, len(byID))
@@ -358,6 +362,9 @@ func (c clusterForAPI) removable(ctx context.Context, n model.Node, force bool) 
 		}
 	}
 	if n.Role == model.RoleAgent {
+		if c.online(n.ID) && !force {
+			return fmt.Errorf("%w: the agent of %s sends; stop it first, or use force", model.ErrConflict, n.Name)
+		}
 		return nil
 	}
 	// Without this, a removal that cannot be finished would cost the majority.
@@ -462,6 +469,8 @@ func (a *App) lookAtControl(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-a.rejoin:
+			a.rejoinControl(ctx)
 		case <-time.After(wait):
 		}
 	}

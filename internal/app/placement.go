@@ -23,15 +23,27 @@ const methodProbe = "probe.now"
 type placement struct {
 	self    string
 	servers atomic.Pointer[[]schedule.Worker] // that decide, warn and store
-	workers atomic.Pointer[[]schedule.Worker] // that run checks
+	workers atomic.Pointer[[]schedule.Worker] // servers that run checks and scrape
+	agents  atomic.Pointer[[]schedule.Worker] // that run checks
 }
 
 func newPlacement(self string) *placement {
 	p := &placement{self: self}
 	p.servers.Store(&[]schedule.Worker{})
 	p.workers.Store(&[]schedule.Worker{})
+	p.agents.Store(&[]schedule.Worker{})
 	return p
 }
+
+// What workers may be chosen for. Heartbeats arrive at servers, and servers
+// alone scrape by assignment.
+const (
+	roleProbe     = "probe"
+	roleHeartbeat = "heartbeat"
+	roleScrape    = "scrape"
+)
+
+var serverRoles = []string{roleProbe, roleHeartbeat, roleScrape}
 
 // take computes the lists from what gossip says and reports whether they
 // changed. A suspect loses its work at once: to watch twice is harmless. One
@@ -42,7 +54,7 @@ func (p *placement) take(members []model.Member) bool {
 		if m.Role != model.RoleServer || !m.Serving || m.State != model.MemberAlive && !m.Self {
 			continue
 		}
-		w := schedule.Worker{ID: m.ID, Region: m.Region, Labels: m.Labels, Roles: []string{"probe"}}
+		w := schedule.Worker{ID: m.ID, Region: m.Region, Labels: m.Labels, Roles: serverRoles}
 		if m.Draining {
 			w.Weight = -1
 		}
@@ -60,6 +72,28 @@ func (p *placement) take(members []model.Member) bool {
 	p.servers.Store(&servers)
 	p.workers.Store(&workers)
 	return changed
+}
+
+// setAgents takes the agents that may run checks, and reports whether that is news.
+func (p *placement) setAgents(list []schedule.Worker) bool {
+	changed := !sameWorkers(*p.agents.Load(), list)
+	p.agents.Store(&list)
+	return changed
+}
+
+// agent finds a live agent among the workers. They are sorted by id.
+func (p *placement) agent(id string) (schedule.Worker, bool) {
+	list := *p.agents.Load()
+	i, ok := slices.BinarySearchFunc(list, id, func(w schedule.Worker, id string) int { return cmp.Compare(w.ID, id) })
+	if !ok {
+		return schedule.Worker{}, false
+	}
+	return list[i], true
+}
+
+// all lists the workers that may be given checks, servers first.
+func (p *placement) all() []schedule.Worker {
+	return slices.Concat(*p.workers.Load(), *p.agents.Load())
 }
 
 func allDraining(ws []schedule.Worker) bool {
@@ -108,32 +142,27 @@ func (p *placement) position() int {
 }
 
 func constraint(c *model.Check) schedule.Constraint {
-	return schedule.Constraint{Regions: c.Regions, Labels: c.Workers, Role: "probe"}
+	role := roleProbe
+	if c.Type == "push" {
+		role = roleHeartbeat
+	}
+	return schedule.Constraint{Regions: c.Regions, Labels: c.Workers, Role: role}
 }
 
-// mine selects the checks that this server's worker runs.
-func (p *placement) mine(checks []model.Check) []model.Check {
-	workers := *p.workers.Load()
-	var region string
-	for _, w := range workers {
-		if w.ID == p.self {
-			region = w.Region
-		}
-	}
-	out := make([]model.Check, 0, len(checks))
+// plan says which checks each worker runs, by id.
+func (p *placement) plan(checks []model.Check) map[string][]string {
+	work := make([]schedule.Work, len(checks))
 	for i := range checks {
-		chosen := schedule.Place(checks[i].ID, workers, constraint(&checks[i]), checks[i].Copies)[region]
-		if slices.ContainsFunc(chosen, func(w schedule.Worker) bool { return w.ID == p.self }) {
-			out = append(out, checks[i])
-		}
+		c := &checks[i]
+		work[i] = schedule.Work{Key: c.ID, Constraint: constraint(c), Copies: c.Copies}
 	}
-	return out
+	return schedule.Plan(work, p.all())
 }
 
 // regionWorkers counts the live workers of each region.
 func (p *placement) regionWorkers() map[string]int {
 	out := map[string]int{}
-	for _, w := range *p.workers.Load() {
+	for _, w := range p.all() {
 		out[w.Region]++
 	}
 	return out
@@ -143,6 +172,8 @@ func (p *placement) regionWorkers() map[string]int {
 type prober struct {
 	placement *placement
 	local     func(ctx context.Context, checkID string) (model.Result, error)
+	lookup    func(checkID string) (model.Check, bool)
+	agent     func(ctx context.Context, nodeID string, c model.Check) (model.Result, error)
 	dial      func(nodeID string) (wire.Conn, error)
 }
 
@@ -155,8 +186,9 @@ const (
 
 func (p *prober) ProbeNow(ctx context.Context, checkID, region string) (model.Result, error) {
 	var there []schedule.Worker
-	for _, w := range *p.placement.workers.Load() {
-		if w.Region == region {
+	c, known := p.lookup(checkID)
+	for _, w := range p.placement.all() {
+		if w.Region == region && (!known || constraint(&c).Allows(w)) {
 			there = append(there, w)
 		}
 	}
@@ -174,19 +206,26 @@ func (p *prober) ask(ctx context.Context, nodeID, checkID string) (model.Result,
 	if nodeID == p.placement.self {
 		return p.local(ctx, checkID)
 	}
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	if _, ok := p.placement.agent(nodeID); ok {
+		c, ok := p.lookup(checkID)
+		if !ok {
+			return model.Result{}, fmt.Errorf("%w: check %s has not arrived here yet", model.ErrUnavailable, checkID)
+		}
+		return p.agent(ctx, nodeID, c)
+	}
 	conn, err := p.dial(nodeID)
 	if err != nil {
 		return model.Result{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, probePatience)
-	defer cancel()
 	return wire.Call[model.Result](ctx, conn, methodProbe, checkID)
 }
 
 // everywhere runs a check now in all regions that are configured for it and
 // have a worker, and returns what they found.
 func (p *prober) everywhere(ctx context.Context, c model.Check) ([]model.Result, error) {
-	chosen := schedule.Place(c.ID, *p.placement.workers.Load(), constraint(&c), 1)
+	chosen := schedule.Place(c.ID, p.placement.all(), constraint(&c), 1)
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("%w: no worker lives in the regions of check %s", model.ErrUnavailable, c.Name)
 	}

@@ -88,7 +88,7 @@ func (a *App) metadata(metric string) map[string]query.Metadata {
 
 // jobWorkers are the live servers that may scrape the targets of a job.
 func (a *App) jobWorkers(j scrape.Job) []schedule.Worker {
-	c := schedule.Constraint{Regions: j.Regions, Labels: j.Workers, Role: "probe"}
+	c := schedule.Constraint{Regions: j.Regions, Labels: j.Workers, Role: roleScrape}
 	var out []schedule.Worker
 	for _, w := range *a.placement.workers.Load() {
 		if c.Allows(w) && (!j.PerRegion || w.Region == a.cfg.Region) {
@@ -202,8 +202,3 @@ func (a *App) handlePlatform(s *wire.Server) {
 	})
 }
 
-// ImportPrometheus turns a prometheus.yml into documents, and says what it
-// could not take over.
-func ImportPrometheus(data []byte) ([]model.Document, []string, error) {
-	return scrape.ImportPrometheus(data)
-}

@@ -8,10 +8,8 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"panoptes/internal/api"
 	"panoptes/internal/model"
@@ -179,44 +177,3 @@ func (a scrapesForAPI) Targets(ctx context.Context) (api.ScrapeTargets, error) {
 }
 
 func (a scrapesForAPI) SD() http.Handler { return a.scrape.SD() }
-
-func (a scrapesForAPI) Import(yml []byte, files map[string][]byte) ([]api.Doc, []string, error) {
-	im := scrape.Importer{}
-	if len(files) > 0 {
-		im.Dir = "/"
-		im.Read = func(pattern string) (map[string][]byte, error) { return matching(pattern, files) }
-	}
-	docs, notes, err := im.Import(yml)
-	out := make([]api.Doc, len(docs))
-	for i, d := range docs {
-		out[i] = api.Doc{Kind: d.Kind, Name: d.Name, Spec: d.Spec}
-	}
-	return out, notes, err
-}
-
-// matching are the files that a pattern of a prometheus.yml names. Files that
-// people choose in a browser have lost their directories: the last part of the
-// name is enough where nothing matches as a whole.
-func matching(pattern string, files map[string][]byte) (map[string][]byte, error) {
-	whole, last := map[string][]byte{}, map[string][]byte{}
-	for name, b := range files {
-		full := name
-		if !strings.HasPrefix(name, "/") {
-			full = "/" + name
-		}
-		ok, err := path.Match(pattern, path.Clean(full))
-		if err != nil {
-			return nil, fmt.Errorf("%q is no pattern: %w", pattern, err)
-		}
-		if ok {
-			whole[name] = b
-		}
-		if ok, err := path.Match(path.Base(pattern), path.Base(full)); err == nil && ok {
-			last[name] = b
-		}
-	}
-	if len(whole) == 0 {
-		return last, nil
-	}
-	return whole, nil
-}

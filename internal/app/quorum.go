@@ -45,13 +45,11 @@ func (q *quorum) healed(now time.Time) bool {
 // rejoinControl begins the configuration store of a server anew that was cut
 // off and is reached again: the connections from before the cut would be silent
 // for as long again as the cut was, and with them what was decided meanwhile.
-func (a *App) rejoinControl() {
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		a.log.Info("this server was cut off; its configuration store connects anew")
-		if err := a.control.Restart(ctx); err != nil {
-			a.log.Warn("configuration store not begun anew", "err", err)
-		}
-	}()
+func (a *App) rejoinControl(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	a.log.Info("this server was cut off; its configuration store connects anew")
+	if err := a.control.Restart(ctx); err != nil {
+		a.log.Warn("configuration store not begun anew", "err", err)
+	}
 }

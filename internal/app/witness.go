@@ -23,7 +23,7 @@ func (a *App) openWitness() (err error) {
 	if err := a.verifyControl(); err != nil {
 		return fmt.Errorf("the configuration store of this witness is damaged: %w; remove it from the cluster and let it join again with an empty directory", err)
 	}
-	a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.memberName, Verify: a.verifyPeer})
+	a.control, err = control.New(a.controlConfig(), control.Deps{Logger: a.logger("control"), Registerer: a.registry, NodeName: a.nodeName, Verify: a.verifyPeer})
 	if err != nil {
 		return fmt.Errorf("open the configuration store: %w", err)
 	}

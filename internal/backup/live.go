@@ -39,10 +39,10 @@ type Live struct {
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// copied from the directory as they are: each is replaced at once or never
-// changes.
+// copied from the directory as they are: each is replaced at once, never
+// changes, or is a journal whose torn end is left out when it is read.
 func copied() []string {
-	return []string{"catalog.json", "heartbeats.json", "seal.key", PublicKeyName, "pki"}
+	return []string{"catalog.json", "heartbeats.json", "seal.key", PublicKeyName, "pki", "alert", "hosts", "push", "rules", "sd"}
 }
 
 // Maker makes backups of a running server, one at a time.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"panoptes/internal/app"
 	"panoptes/internal/backup"
 	"panoptes/internal/config"
 	"panoptes/internal/model"
@@ -48,7 +50,7 @@ and what has not changed since the backup before is not sent again. Secrets in
 it are sealed with a recovery key, which the first backup prints: keep it away
 from the bucket, nobody can restore without it.`,
 	}
-	cmd.AddCommand(backupCreateCmd(c), backupListCmd(c), backupVerifyCmd(c), backupRestoreCmd(c))
+	cmd.AddCommand(backupCreateCmd(c), backupListCmd(c), backupVerifyCmd(c), backupRestoreCmd(c), backupResumeCmd(c))
 	return cmd
 }
 
@@ -78,7 +80,7 @@ configuration file), or copy the directory of a stopped one.`,
 				return err
 			}
 			defer bucket.Close()
-			made, key, err := backupStopped(cmd.Context(), dir, bucket, newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
+			made, key, err := app.BackupStopped(cmd.Context(), version, dir, bucket, newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -188,7 +190,7 @@ again. With PANOPTES_RECOVERY_KEY what is sealed is opened as well.`,
 			var found backup.Counts
 			m, err := backup.Verify(cmd.Context(), bucket, first(args...), backup.VerifyOptions{Scratch: scratch, RecoveryKey: recoveryKey(c),
 				Check: func(ctx context.Context, dir string, m *backup.Manifest) (err error) {
-					found, err = checkBackup(ctx, dir, m)
+					found, err = app.CheckBackup(ctx, dir, m)
 					return err
 				}})
 			if err != nil {
@@ -223,7 +225,7 @@ If there were several, run "panoptes recover" on the directory before the start.
 				return err
 			}
 			defer bucket.Close()
-			m, err := restoreBackup(cmd.Context(), bucket, first(args...), dir, recoveryKey(c), newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
+			m, err := app.RestoreBackup(cmd.Context(), bucket, first(args...), dir, recoveryKey(c), newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -234,4 +236,27 @@ If there were several, run "panoptes recover" on the directory before the start.
 	b.add(cmd)
 	cmd.Flags().StringVar(&dir, "data-dir", "data", "empty directory")
 	return cmd
+}
+
+func backupResumeCmd(c *client) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume", Args: cobra.NoArgs,
+		Short: "Notify people again after a restore",
+		Long: `A restored server evaluates and shows alerts but notifies nobody, since the world
+may have gone on without it. Look at its alerts, then let it notify: what still
+fires is told at once.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := c.do(cmd.Context(), request{method: http.MethodDelete, path: "/v1/settings/notifications"}, nil)
+			var failed *apiError
+			if errors.As(err, &failed) && failed.Status == http.StatusNotFound {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "People are notified already.")
+				return err
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "People are notified again.")
+			return err
+		},
+	}
 }

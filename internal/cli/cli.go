@@ -93,7 +93,7 @@ The other commands talk to a server; tell them where it is with --server and
 		return &exitError{exitUsage, fmt.Errorf("%w\nSee %q", err, cmd.CommandPath()+" --help")}
 	})
 	root.AddCommand(
-		serverCmd(stdio), demoCmd(stdio), recoverCmd(stdio), configCmd(stdio), verifyControlCmd(),
+		serverCmd(stdio), agentCmd(stdio), demoCmd(stdio), recoverCmd(stdio), configCmd(stdio), verifyControlCmd(),
 		loginCmd(c), statusCmd(c),
 		checkCmd(c), nodeCmd(c), tokenCmd(c), getCmd(c), deleteCmd(c),
 		applyCmd(c), exportCmd(c), importCmd(c),

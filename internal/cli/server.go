@@ -219,13 +219,13 @@ func verifyControlCmd() *cobra.Command {
 func importCmd(c *client) *cobra.Command {
 	cmd := &cobra.Command{Use: "import", Short: "Take over the configuration of other systems"}
 	cmd.AddCommand(
-		importFile(c, "alertmanager", "alertmanager.yml", "receivers, routes, inhibitions, time intervals", app.ImportAlertmanager),
+		importFile(c, "alertmanager", "alertmanager.yml", "receivers, routes, inhibitions, time intervals", func(_ string, data []byte) ([]model.Document, []string, error) { return app.ImportAlertmanager(data) }),
 		importFile(c, "prometheus", "prometheus.yml", "scrape jobs and rules", app.ImportPrometheus))
 	return cmd
 }
 
 // importFile makes the command that takes over one kind of file.
-func importFile(c *client, name, file, what string, read func([]byte) ([]model.Document, []string, error)) *cobra.Command {
+func importFile(c *client, name, file, what string, read func(name string, data []byte) ([]model.Document, []string, error)) *cobra.Command {
 	var apply, dry bool
 	am := &cobra.Command{
 		Use: name + " FILE", Args: cobra.ExactArgs(1),
@@ -238,7 +238,7 @@ func importFile(c *client, name, file, what string, read func([]byte) ([]model.D
 			if err != nil {
 				return err
 			}
-			docs, notes, err := read(data)
+			docs, notes, err := read(args[0], data)
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("%s: %w", args[0], err)}
 			}

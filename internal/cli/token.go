@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -41,7 +42,7 @@ func tokenCmd(c *client) *cobra.Command {
 
 func tokenCreateCmd(c *client) *cobra.Command {
 	var out output
-	var role, region, ttl string
+	var role, region, ttl, target string
 	var uses int
 	var quiet bool
 	cmd := &cobra.Command{
@@ -53,8 +54,15 @@ expired, is used up or is revoked.`,
 		Example: `  panoptes token create                          # for one server, within an hour
   panoptes token create --role witness --ttl 10m
   panoptes token create --role agent --region eu --uses 20
+  panoptes token create --role agent --for kubernetes --quiet | kubectl apply -f -
   TOKEN=$(panoptes token create --quiet)`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if target != "" && role != "agent" {
+				return &exitError{exitUsage, errors.New("--for is about agents; add --role agent")}
+			}
+			if _, ok := (install{}).lines(target); !ok {
+				return &exitError{exitUsage, fmt.Errorf("--for: %q is not known; there is linux, openrc, docker, kubernetes, windows", target)}
+			}
 			body := map[string]any{"role": role}
 			if region != "" {
 				body["region"] = region
@@ -70,11 +78,14 @@ expired, is used up or is revoked.`,
 				return err
 			}
 			w := cmd.OutOrStdout()
-			if quiet {
+			if quiet && target == "" {
 				_, err := fmt.Fprintln(w, t.Token)
 				return err
 			}
 			var err error
+			if role == "agent" {
+				return c.printInstall(cmd, out, t, target)
+			}
 			if t.Command, err = c.joinCommand(cmd, t); err != nil {
 				// The token is made and will not be shown again: it must not be lost to this.
 				t.Command = joinCommand(t, "HOST:9701")
@@ -93,6 +104,7 @@ expired, is used up or is revoked.`,
 	f.StringVar(&ttl, "ttl", "", "how long it is good, 1m to 30d (default 1h)")
 	f.IntVar(&uses, "uses", 0, "how many may join with it (default 1, for agents 100)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print the token alone")
+	f.StringVar(&target, "for", "", "where the agent is to run: linux, openrc, docker, kubernetes or windows (default linux)")
 	out.flag(cmd)
 	return cmd
 }

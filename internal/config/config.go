@@ -41,6 +41,7 @@ type Config struct {
 	Storage Storage `yaml:"storage"`
 	Relay   Relay   `yaml:"relay"`
 	History History `yaml:"history"`
+	Backup  Backup  `yaml:"backup"`
 	Probe   Probe   `yaml:"probe"`
 	Query   Query   `yaml:"query"`
 	Ingest  Ingest  `yaml:"ingest"`
@@ -71,6 +72,17 @@ type Storage struct {
 	OutOfOrderWindow model.Duration `yaml:"out_of_order_window"` // default 48h
 	MinFree          Bytes          `yaml:"min_free"`            // below it writes are refused with 507; default 512MB
 	ControlReserve   Bytes          `yaml:"control_reserve"`     // kept back for the configuration store; default 256MB
+
+	Engine   string                  `yaml:"engine"`    // local, or remote: an engine outside keeps the samples as well and answers queries; default local
+	WriteURL string                  `yaml:"write_url"` // of the engine outside: takes remote write
+	QueryURL string                  `yaml:"query_url"` // and has /api/v1/query below it
+	Headers  map[string]model.Secret `yaml:"headers"`   // sent with every request to it
+}
+
+// Backup says where copies go.
+type Backup struct {
+	Bucket string `yaml:"bucket"` // file that describes the bucket, as Thanos does; empty: no backups by the server
+	Upload bool   `yaml:"upload"` // bring finished blocks there in Thanos' format
 }
 
 // Relay is about what other servers have not taken yet.
@@ -147,6 +159,7 @@ func Default() Config {
 			OutOfOrderWindow: model.Duration(48 * time.Hour),
 			MinFree:          512 << 20,
 			ControlReserve:   256 << 20,
+			Engine:           EngineLocal,
 		},
 		Relay:   Relay{MaxBytes: 10 << 30, MaxAge: model.Duration(48 * time.Hour)},
 		History: History{Retention: model.Duration(400 * 24 * time.Hour)},
@@ -245,6 +258,15 @@ func (c *Config) Validate() error {
 			inv.Add(field, "must not be negative")
 		}
 	}
+	c.checkEngine(&inv)
+	if f := c.Backup.Bucket; f != "" {
+		if _, err := os.Stat(f); err != nil {
+			inv.Add("backup.bucket", "cannot be read: %s", err)
+		}
+	}
+	if c.Backup.Upload && c.Backup.Bucket == "" {
+		inv.Add("backup.upload", "needs backup.bucket, a file that describes where to")
+	}
 	if c.History.Retention.D() < 24*time.Hour {
 		inv.Add("history.retention", "must be at least 1d")
 	}
@@ -274,6 +296,31 @@ func (c *Config) Validate() error {
 		}
 	}
 	return inv.Err()
+}
+
+// The engines that keep samples.
+const (
+	EngineLocal  = "local"
+	EngineRemote = "remote"
+)
+
+func (c *Config) checkEngine(inv *model.Invalid) {
+	s := &c.Storage
+	switch s.Engine {
+	case EngineLocal:
+		if s.WriteURL != "" || s.QueryURL != "" || len(s.Headers) > 0 {
+			inv.Add("storage.engine", "must be remote for write_url, query_url and headers to mean something")
+		}
+	case EngineRemote:
+		if s.WriteURL == "" {
+			inv.Add("storage.write_url", "must be given for the engine remote, for example http://prometheus:9090/api/v1/write")
+		}
+		if s.QueryURL == "" {
+			inv.Add("storage.query_url", "must be given for the engine remote, for example http://prometheus:9090")
+		}
+	default:
+		inv.Add("storage.engine", "must be local or remote")
+	}
 }
 
 // Path returns a path inside the data directory.

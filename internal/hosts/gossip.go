@@ -355,6 +355,20 @@ func (h *Hosts) Connected() []string {
 	return slices.Sorted(maps.Keys(h.sessions))
 }
 
+// Checkers lists the agents that run checks, or did when they were last heard
+// of, in any order: a region whose agents are gone is still one that should vote.
+func (h *Hosts) Checkers() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []string
+	for id, st := range h.states {
+		if st.Hello != nil && st.Hello.Checks {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // lastWord is the newest word of any server about an agent.
 func (h *Hosts) lastWord(node string) (e entry) {
 	for _, x := range h.entries[node] {

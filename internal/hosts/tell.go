@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"panoptes/internal/model"
@@ -121,6 +122,9 @@ func (s *session) called() string {
 }
 
 func (s *session) tellChecks(checks []model.Check) error {
+	if checks == nil && !s.told {
+		return nil // it goes on with those that another server gave it
+	}
 	now := make(map[string]int64, len(checks))
 	c := uplink.Checks{Reset: !s.told}
 	send := func(more bool) error {
@@ -158,4 +162,18 @@ func (s *session) tellChecks(checks []model.Check) error {
 		return nil
 	}
 	return send(false)
+}
+
+// Settings are those of an agent now, of its groups.
+func (h *Hosts) Settings(nodeID string) (uplink.Settings, error) {
+	n, ok := h.deps.Node(nodeID)
+	if !ok {
+		return uplink.Settings{}, fmt.Errorf("host %s: %w", nodeID, model.ErrNotFound)
+	}
+	h.mu.Lock()
+	if st := h.states[nodeID]; st != nil && st.Hello != nil {
+		n = withOwnLabels(n, st.Hello.Labels)
+	}
+	h.mu.Unlock()
+	return h.settingsOf(n), nil
 }

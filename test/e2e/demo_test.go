@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,23 +18,6 @@ import (
 
 	"panoptes/test/harness"
 )
-
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 // freeOffset finds an offset at which all ports of three servers are free.
 func freeOffset(t *testing.T) int {
@@ -62,7 +43,7 @@ func TestDemo(t *testing.T) {
 	bin := harness.Binary(t)
 	tmp := t.TempDir()
 	offset := freeOffset(t)
-	out := &output{}
+	out := &harness.LogBuffer{}
 	cmd := exec.Command(bin, "demo", "--port-offset", fmt.Sprint(offset))
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	cmd.Stdout, cmd.Stderr = out, out

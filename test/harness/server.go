@@ -54,21 +54,24 @@ type Server struct {
 
 	cmd  *exec.Cmd
 	done chan struct{}
-	log  *logBuffer
+	log  *LogBuffer
 }
 
-type logBuffer struct {
+// LogBuffer gathers what a process writes.
+type LogBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (l *logBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (l *LogBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)
 }
 
-func (l *logBuffer) String() string {
+// String is what was written so far.
+func (l *LogBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
@@ -78,7 +81,7 @@ func (l *logBuffer) String() string {
 // It is killed at the end of the test; its log is printed when the test failed.
 func Start(t testing.TB, bin, dir string, args ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, bin: bin, Dir: dir, args: args, log: &logBuffer{}}
+	s := &Server{t: t, bin: bin, Dir: dir, args: args, log: &LogBuffer{}}
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {

@@ -1,4 +1,4 @@
-package cli
+package app
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"panoptes/internal/backup"
@@ -19,19 +18,15 @@ import (
 	"panoptes/internal/store"
 )
 
-// backupStopped copies the directory of a server that does not run. The first
-// backup also returns the recovery key.
-func backupStopped(ctx context.Context, dir string, bucket backup.Bucket, log *slog.Logger) (out backup.Created, key model.Secret, err error) {
+// BackupStopped copies the directory of a server that does not run; version is
+// that of this program. The first backup also returns the recovery key.
+func BackupStopped(ctx context.Context, version, dir string, bucket backup.Bucket, log *slog.Logger) (out backup.Created, key model.Secret, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "pki")); err != nil {
 		return out, "", fmt.Errorf("%s is no data directory of a server: %w", dir, err)
 	}
-	lock := flock.New(filepath.Join(dir, "lock"))
-	held, err := lock.TryLock()
+	lock, err := lockDir(dir)
 	if err != nil {
-		return out, "", fmt.Errorf("lock %s: %w", dir, err)
-	}
-	if !held {
-		return out, "", fmt.Errorf("a server is running on %s; stop it, or back it up without --stopped", dir)
+		return out, "", fmt.Errorf("%w; stop the server, or back it up without --stopped", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	keyFile := filepath.Join(dir, backup.PublicKeyName)
@@ -53,9 +48,9 @@ func backupStopped(ctx context.Context, dir string, bucket backup.Bucket, log *s
 	return out, key, err
 }
 
-// checkBackup opens samples and events of a restored directory, reads some of
+// CheckBackup opens samples and events of a restored directory, reads some of
 // both, and compares what was counted when the backup was made.
-func checkBackup(ctx context.Context, dir string, m *backup.Manifest) (found backup.Counts, err error) {
+func CheckBackup(ctx context.Context, dir string, m *backup.Manifest) (found backup.Counts, err error) {
 	found.Records = -1
 	if err := checkSamples(ctx, filepath.Join(dir, "tsdb"), &found); err != nil {
 		return found, fmt.Errorf("samples: %w", err)
@@ -139,8 +134,8 @@ func checkSamples(ctx context.Context, dir string, found *backup.Counts) (err er
 	return set.Err()
 }
 
-// restoreBackup makes a data directory of a backup.
-func restoreBackup(ctx context.Context, bucket backup.Bucket, id, dir string, key model.Secret, log *slog.Logger) (*backup.Manifest, error) {
+// RestoreBackup makes a data directory of a backup.
+func RestoreBackup(ctx context.Context, bucket backup.Bucket, id, dir string, key model.Secret, log *slog.Logger) (*backup.Manifest, error) {
 	m, err := backup.Read(ctx, bucket, id)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,147 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb"
+
+	"panoptes/internal/api"
+	"panoptes/internal/backup"
+	"panoptes/internal/model"
+)
+
+// openBucket opens where copies go, when the file names a bucket. hold says
+// which blocks must not be merged before they are there; nil: all may.
+func (a *App) openBucket() (hold func(*tsdb.BlockMeta) bool, err error) {
+	a.backups = &backups{app: a}
+	if err := a.openQuiet(); err != nil {
+		return nil, err
+	}
+	if a.cfg.Backup.Bucket == "" {
+		return nil, nil
+	}
+	conf, err := os.ReadFile(a.cfg.Backup.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("read backup.bucket: %w", err)
+	}
+	if a.bucket, err = backup.NewBucket(conf); err != nil {
+		return nil, fmt.Errorf("backup.bucket, %s: %w", a.cfg.Backup.Bucket, err)
+	}
+	if !a.cfg.Backup.Upload {
+		return nil, nil
+	}
+	a.uploader, err = backup.NewUploader(backup.UploadConfig{
+		StateFile: a.cfg.Path("uploaded.json"), Labels: map[string]string{"cluster": a.pki.ClusterID(), "replica": a.cfg.Node},
+	}, backup.UploadDeps{Bucket: a.bucket, Logger: a.logger("upload"), Registerer: a.registry})
+	if err != nil {
+		return nil, fmt.Errorf("open the upload of blocks: %w", err)
+	}
+	return func(m *tsdb.BlockMeta) bool { return a.uploader.Hold(m.ULID.String(), m.Compaction.Level) }, nil
+}
+
+// openBackups makes what copies this server while it runs.
+func (a *App) openBackups() (err error) {
+	if a.uploader != nil {
+		a.uploader.Follow(a.store)
+	}
+	if a.bucket == nil || a.control == nil {
+		return nil
+	}
+	a.backups.maker, err = backup.NewMaker(backup.Live{
+		DataDir: a.cfg.DataDir, Info: backup.Info{Node: a.cfg.Node, NodeID: a.pki.NodeID(), Cluster: a.pki.ClusterID(), Program: a.opts.Version},
+		Control: a.control.Snapshot, Events: a.history.Snapshot, Count: countBlocks,
+		Samples: func(dir string) error { return a.store.Snapshot(dir, true) },
+		Bucket:  a.bucket, Logger: a.logger("backup"), Registerer: a.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open backups: %w", err)
+	}
+	return nil
+}
+
+// countBlocks adds up what the blocks in a directory say of themselves.
+func countBlocks(dir string) (backup.Counts, error) {
+	n := backup.Counts{Series: -1, Events: -1, Records: -1}
+	metas, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	if err != nil {
+		return n, err
+	}
+	for _, path := range metas {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return n, err
+		}
+		var m tsdb.BlockMeta
+		if err := json.Unmarshal(data, &m); err != nil {
+			return n, fmt.Errorf("read %s: %w", path, err)
+		}
+		n.Blocks++
+		n.Samples += int64(m.Stats.NumSamples)
+	}
+	return n, nil
+}
+
+// backups is what pages and commands ask for.
+type backups struct {
+	app   *App
+	maker *backup.Maker
+}
+
+func (b *backups) ready() error {
+	switch {
+	case b.app.bucket == nil:
+		return fmt.Errorf("%w: this server has no bucket; name a file that describes one with backup.bucket in its configuration file, or back up the stopped server", model.ErrConflict)
+	case b.maker == nil:
+		return fmt.Errorf("%w: the configuration store is closed", model.ErrUnavailable)
+	}
+	return nil
+}
+
+// Make implements api.Backups.
+func (b *backups) Make(ctx context.Context, actor string) (api.BackupMade, error) {
+	if err := b.ready(); err != nil {
+		return api.BackupMade{}, err
+	}
+	began := time.Now()
+	made, key, err := b.maker.Make(ctx)
+	if err != nil {
+		return api.BackupMade{}, err
+	}
+	now := time.Now().UTC()
+	b.app.audit(ctx, model.Event{ID: model.NewID(now), Time: now, Kind: model.EventAudit, Subject: "backup/" + made.ID, Name: made.ID, Severity: "info", Actor: actor,
+		Code: "backup.create", Message: fmt.Sprintf("backup %s made in %s", made.ID, time.Since(began).Round(time.Second))})
+	return api.BackupMade{ID: made.ID, Files: made.Files, Bytes: made.Bytes, Uploaded: made.Uploaded, RecoveryKey: key.Reveal()}, nil
+}
+
+// listPatience bounds looking through the bucket.
+const listPatience = 20 * time.Second
+
+// Status implements api.Backups.
+func (b *backups) Status(ctx context.Context) (out api.BackupStatus, err error) {
+	out = api.BackupStatus{Configured: b.ready() == nil, Quiet: b.app.quiet.reason(), Backups: []api.BackupInfo{}}
+	if u := b.app.uploader; u != nil {
+		s := u.Status()
+		out.Upload = &api.UploadStatus{Pending: s.Pending, Uploaded: s.Uploaded, Error: s.LastErr}
+		if !s.LastSuccess.IsZero() {
+			out.Upload.LastSuccess = &s.LastSuccess
+		}
+	}
+	if b.app.bucket == nil {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	list, err := backup.List(ctx, b.app.bucket)
+	for _, m := range list[:min(len(list), 100)] {
+		out.Backups = append(out.Backups, api.BackupInfo{ID: m.ID, Time: m.Time, Node: m.Info.Node, Files: len(m.Files), Bytes: m.Bytes()})
+	}
+	if err != nil {
+		out.Error = err.Error() // those that could be read are shown all the same
+	}
+	return out, nil
+}
