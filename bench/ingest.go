@@ -1,167 +1,172 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
-	"sync"
+	"os"
+	"path/filepath"
+	"syscall"
+	"text/tabwriter"
 	"time"
-
-	"github.com/golang/snappy"
-	"github.com/prometheus/prometheus/prompb"
 )
 
-// perRequest is what Prometheus sends in one request by default.
-const perRequest = 2000
-
-// phase is a stretch of load and what it cost.
-type phase struct {
-	samples   int
-	wall, cpu time.Duration
+// subject is a program under the same load as the other.
+type subject struct {
+	name  string
+	start func(ctx context.Context, dir string) (*process, error) // a second start in the same dir is a restart
+	tsdb  func(dir string) string
 }
 
-func (p phase) perCPU() float64 { return float64(p.samples) / max(p.cpu, time.Millisecond).Seconds() }
-func (p phase) perSecond() float64 {
-	return float64(p.samples) / max(p.wall, time.Millisecond).Seconds()
+func subjects(prom string) []subject {
+	return []subject{
+		{"panoptes", startPanoptesIn, func(dir string) string { return filepath.Join(dir, "tsdb") }},
+		{"prometheus", func(ctx context.Context, dir string) (*process, error) { return startPrometheus(ctx, prom, dir) },
+			func(dir string) string { return filepath.Join(dir, "prometheus") }},
+	}
 }
 
-type ingestResult struct {
-	fresh, known phase
-	peakMB       float64
-	p99          time.Duration
-}
-
-// writeLoad sends one round of new series, then rounds of the same for the
-// duration. Each sender owns a share of the series, so that their order holds.
-func writeLoad(ctx context.Context, p *process, s settings) (ingestResult, error) {
-	var res ingestResult
-	shards := make([][]prompb.WriteRequest, s.senders)
-	for first, i := 0, 0; first < s.series; first, i = first+perRequest, i+1 {
-		shards[i%s.senders] = append(shards[i%s.senders], request(first, min(first+perRequest, s.series)))
-	}
-	start := time.Now().Add(-5 * time.Minute).Truncate(time.Second)
-	var mu sync.Mutex
-	var took []time.Duration
-	// Compressed before the clock starts would need all rounds in memory, so
-	// senders encode as they go; only the receiver's processor time counts.
-	round := func(rounds func(n int) bool) (phase, error) {
-		cpu0, err := p.cpu()
-		if err != nil {
-			return phase{}, err
-		}
-		begin := time.Now()
-		var wg sync.WaitGroup
-		errs := make(chan error, s.senders)
-		sent := make([]int, s.senders)
-		for i, reqs := range shards {
-			wg.Go(func() {
-				var raw, packed []byte
-				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
-				defer client.CloseIdleConnections()
-				for n := 0; rounds(n); n++ {
-					at := start.Add(time.Duration(n) * 100 * time.Millisecond).UnixMilli()
-					for r := range reqs {
-						for t := range reqs[r].Timeseries {
-							reqs[r].Timeseries[t].Samples[0] = prompb.Sample{Timestamp: at, Value: float64(at%1000 + int64(t))}
-						}
-						size := reqs[r].Size()
-						raw = slices.Grow(raw[:0], size)[:size]
-						if _, err := reqs[r].MarshalToSizedBuffer(raw); err != nil {
-							errs <- err
-							return
-						}
-						packed = snappy.Encode(packed[:cap(packed)], raw)
-						t0 := time.Now()
-						if err := post(ctx, client, p.url, packed); err != nil {
-							errs <- err
-							return
-						}
-						d := time.Since(t0)
-						mu.Lock()
-						took = append(took, d)
-						mu.Unlock()
-						sent[i] += len(reqs[r].Timeseries)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		ph := phase{wall: time.Since(begin)}
-		for _, n := range sent {
-			ph.samples += n
-		}
-		cpu1, err := p.cpu()
-		if err != nil {
-			return phase{}, err
-		}
-		ph.cpu = cpu1 - cpu0
-		select {
-		case err := <-errs:
-			return ph, err
-		default:
-			return ph, nil
-		}
-	}
-	var err error
-	if res.fresh, err = round(func(n int) bool { return n < 1 }); err != nil {
-		return res, err
-	}
-	start = start.Add(time.Second)
-	took = took[:0]
-	deadline := time.Now().Add(s.duration)
-	if res.known, err = round(func(int) bool { return time.Now().Before(deadline) }); err != nil {
-		return res, err
-	}
-	slices.Sort(took)
-	res.p99 = took[len(took)*99/100]
-	_, res.peakMB, err = p.memory()
-	return res, err
-}
-
-// request holds series first to last with the labels of a typical host metric.
-func request(first, last int) prompb.WriteRequest {
-	req := prompb.WriteRequest{Timeseries: make([]prompb.TimeSeries, 0, last-first)}
-	for i := first; i < last; i++ {
-		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
-			Labels: []prompb.Label{
-				{Name: "__name__", Value: "node_network_receive_bytes_total_" + strconv.Itoa(i%200)},
-				{Name: "cluster", Value: "eu-west-1-production"},
-				{Name: "device", Value: "eth" + strconv.Itoa(i/200%10)},
-				{Name: "instance", Value: "host-" + strconv.Itoa(i/2000) + ".example.com:9100"},
-				{Name: "job", Value: "node"},
-				{Name: "region", Value: "eu-west-1"},
-				{Name: "team", Value: "infrastructure"},
-			},
-			Samples: []prompb.Sample{{}},
-		})
-	}
-	return req
-}
-
-func post(ctx context.Context, client *http.Client, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/v1/write", bytes.NewReader(body))
+func benchIngest(ctx context.Context, s settings, dir string) error {
+	prom, err := buildPrometheus(ctx)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	req.Header.Set("Authorization", "Bearer "+apiKey)
-	resp, err := client.Do(req)
-	if err != nil {
+	programs := subjects(prom)
+	for i, size := range s.sizes {
+		for _, version := range []int{1, 2} {
+			s.series, s.version = size, version
+			restart := version == 1 && i == len(s.sizes)-1
+			if err := compareIngest(ctx, s, dir, programs, restart); err != nil {
+				return err
+			}
+		}
+	}
+	if err := compareDisk(ctx, s, dir, programs); err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("answered %s: %s", resp.Status, text)
-	}
+	fmt.Println("panoptes has fsynced a sample when it answers; prometheus has not")
+	fmt.Println()
 	return nil
+}
+
+// compareIngest loads one program after the other and prints a table.
+func compareIngest(ctx context.Context, s settings, dir string, programs []subject, restart bool) error {
+	fmt.Printf("remote write %d, %d series, %d senders; CPU is the receiver's, user + system\n", s.version, s.series, s.senders)
+	results := make([]ingestResult, len(programs))
+	back := make([]time.Duration, len(programs))
+	for i, sub := range programs {
+		err := func() error {
+			home, err := os.MkdirTemp(dir, sub.name)
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(home)
+			p, err := sub.start(ctx, home)
+			if err != nil {
+				return err
+			}
+			stopProfile := p.profile(ctx, s, fmt.Sprintf("%s-v%d-%d", sub.name, s.version, s.series))
+			results[i], err = writeLoad(ctx, p, s)
+			stopProfile()
+			if err != nil || !restart {
+				return errors.Join(err, p.stop())
+			}
+			back[i], err = restarted(ctx, p, sub, home)
+			return err
+		}()
+		if err != nil {
+			return fmt.Errorf("%s: %w", sub.name, err)
+		}
+	}
+	t := newTable(programs)
+	row := func(what, format string, f func(ingestResult) float64) {
+		t.row(what, format, f(results[0]), f(results[1]))
+	}
+	row("known series: samples per CPU second", "%.0f", func(r ingestResult) float64 { return r.known.perCPU() })
+	row("known series: samples per second", "%.0f", func(r ingestResult) float64 { return r.known.perSecond() })
+	row("known series: samples sent", "%.0f", func(r ingestResult) float64 { return float64(r.known.samples) })
+	row("new series: series per CPU second", "%.0f", func(r ingestResult) float64 { return r.fresh.perCPU() })
+	row("resident memory per series, bytes", "%.0f", ingestResult.perSeries)
+	row("resident memory with them, MB", "%.0f", func(r ingestResult) float64 { return r.after })
+	row("peak resident memory, MB", "%.0f", func(r ingestResult) float64 { return r.peakMB })
+	row("answer time p99, ms", "%.1f", func(r ingestResult) float64 { return r.p99.Seconds() * 1000 })
+	if restart {
+		t.row("kill -9 to ready, s", "%.1f", back[0].Seconds(), back[1].Seconds())
+	}
+	return t.flush()
+}
+
+// restarted kills a program and measures how long the next one needs in its
+// directory until it is ready.
+func restarted(ctx context.Context, p *process, sub subject, home string) (time.Duration, error) {
+	if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		return 0, fmt.Errorf("kill %s: %w", p.name, err)
+	}
+	<-p.done
+	begin := time.Now()
+	again, err := sub.start(ctx, home)
+	if err != nil {
+		return 0, err
+	}
+	took := time.Since(begin)
+	return took, again.stop()
+}
+
+// table is what two programs did, side by side.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(programs []subject) *table {
+	t := &table{tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)}
+	fmt.Fprintf(t.w, "\t%s\t%s\tratio\t\n", programs[0].name, programs[1].name)
+	return t
+}
+
+func (t *table) row(what, format string, a, b float64) {
+	fmt.Fprintf(t.w, "%s\t"+format+"\t"+format+"\t%.2f\t\n", what, a, b, a/b)
+}
+
+func (t *table) flush() error {
+	err := t.w.Flush()
+	fmt.Println()
+	return err
+}
+
+// profile writes a profile of the process' CPU into s.profiles until it is
+// called; nothing when no directory was given.
+func (p *process) profile(ctx context.Context, s settings, name string) (stop func()) {
+	if s.profiles == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- p.saveProfile(ctx, filepath.Join(s.profiles, name+".pprof")) }()
+	return func() {
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "profile:", err)
+		}
+		cancel()
+	}
+}
+
+const profileSeconds = "6"
+
+func (p *process) saveProfile(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/debug/pprof/profile?seconds="+profileSeconds, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+apiKey)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, res.Body)
+	return errors.Join(err, f.Close())
 }

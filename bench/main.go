@@ -11,29 +11,52 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"text/tabwriter"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // settings are the flags.
 type settings struct {
-	series   int
+	sizes    []int // numbers of series, one after the other
+	series   int   // the last of them, or the one that is measured
+	version  int   // of remote write
+	samples  int
 	duration time.Duration
 	checks   int
 	interval time.Duration
 	senders  int
 	only     string
+	profiles string
 	keep     bool
 }
 
+// parseSizes reads a list of numbers.
+func (s *settings) parseSizes(list string) error {
+	s.sizes = nil
+	for field := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || n < 1 || n > maxSeries {
+			return fmt.Errorf("%q is no number of series from 1 to %d", field, maxSeries)
+		}
+		s.sizes = append(s.sizes, n)
+		s.series = n
+	}
+	return nil
+}
+
+const maxSeries = 5_000_000
+
 func main() {
-	var s settings
-	flag.IntVar(&s.series, "series", 200_000, "series of the remote-write load")
+	s := settings{sizes: []int{10_000, 200_000}, series: 200_000, version: 1}
+	flag.Func("series", "series of the remote-write load, a list for ingest (default 10000,200000; 1000000 takes minutes)", s.parseSizes)
+	flag.IntVar(&s.samples, "samples", 6_000_000, "samples of known series that are written, unless the duration ends first; 0 = no limit")
 	flag.DurationVar(&s.duration, "duration", 20*time.Second, "how long known series are written")
 	flag.IntVar(&s.checks, "checks", 10_000, "HTTP checks")
 	flag.DurationVar(&s.interval, "interval", 20*time.Second, "interval of the checks")
 	flag.IntVar(&s.senders, "senders", 4, "concurrent remote-write senders")
 	flag.StringVar(&s.only, "only", "", "ingest, checks or cluster; default all")
+	flag.StringVar(&s.profiles, "profiles", "", "a directory for profiles of the programs under the ingest load")
 	flag.BoolVar(&s.keep, "keep", false, "keep the scratch directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -74,43 +97,5 @@ func run(ctx context.Context, s settings) (err error) {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return nil
-}
-
-func benchIngest(ctx context.Context, s settings, dir string) error {
-	prom, err := buildPrometheus(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("remote write 1, %d series, %d senders; CPU is the receiver's, user + system\n", s.series, s.senders)
-	results := make([]ingestResult, 0, 2)
-	for _, start := range []func(context.Context, string) (*process, error){startPanoptes, func(ctx context.Context, dir string) (*process, error) { return startPrometheus(ctx, prom, dir) }} {
-		p, err := start(ctx, dir)
-		if err != nil {
-			return err
-		}
-		r, err := writeLoad(ctx, p, s)
-		err = errors.Join(err, p.stop())
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
-		results = append(results, r)
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tpanoptes\tprometheus\tratio\t")
-	row := func(what, format string, f func(ingestResult) float64) {
-		a, b := f(results[0]), f(results[1])
-		fmt.Fprintf(w, "%s\t"+format+"\t"+format+"\t%.2f\t\n", what, a, b, a/b)
-	}
-	row("known series: samples per CPU second", "%.0f", func(r ingestResult) float64 { return r.known.perCPU() })
-	row("known series: samples per second", "%.0f", func(r ingestResult) float64 { return r.known.perSecond() })
-	row("new series: series per CPU second", "%.0f", func(r ingestResult) float64 { return r.fresh.perCPU() })
-	row("peak resident memory, MB", "%.0f", func(r ingestResult) float64 { return r.peakMB })
-	row("answer time p99, ms", "%.1f", func(r ingestResult) float64 { return r.p99.Seconds() * 1000 })
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	fmt.Println("panoptes has fsynced a sample when it answers; prometheus has not")
-	fmt.Println()
 	return nil
 }

@@ -45,6 +45,9 @@ type entry struct {
 	member *replica      // whose it is; nil = of nobody who has a double
 	charge *tally        // counts it instead when doubles bring it, too
 
+	start atomic.Int64  // when its counter began, as was stored; 0 = not known
+	told  atomic.Uint64 // what was said of its metric, and in which minute
+
 	next  atomic.Pointer[entry] // what came behind it the last time
 	epoch atomic.Uint32         // of the generation it is in; 0 = not in the cache
 	shard uint32

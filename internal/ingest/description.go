@@ -130,20 +130,28 @@ func (g *Ingest) describe(m *prompb.MetricMetadata, now time.Time) {
 	g.descriptions.put(m.MetricFamilyName, Description{Type: strings.ToLower(m.Type.String()), Help: m.Help, Unit: m.Unit}, now)
 }
 
-// UpdateMetadata keeps what remote write 2 and OTLP say about a series' metric;
-// it does not go to the storage.
-func (a *guardedAppender) UpdateMetadata(ref storage.SeriesRef, ls labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
-	name := ls.Get(model.MetricName)
-	switch m.Type {
+// familyOf is the name of the metric that a series is a part of.
+func familyOf(name, kind string) string {
+	switch kind {
 	case "histogram", "gaugehistogram", "summary":
 		for _, end := range []string{"_bucket", "_count", "_sum"} {
 			if base, ok := strings.CutSuffix(name, end); ok {
-				name = base
-				break
+				return base
 			}
 		}
 	}
-	a.g.descriptions.put(name, Description{Type: string(m.Type), Help: m.Help, Unit: m.Unit}, time.Now())
+	return name
+}
+
+// describeSeries keeps what is said about a series' metric.
+func (g *Ingest) describeSeries(ls labels.Labels, x Description, now time.Time) {
+	g.descriptions.put(familyOf(ls.Get(model.MetricName), x.Type), x, now)
+}
+
+// UpdateMetadata keeps what OTLP says about a series' metric;
+// it does not go to the storage.
+func (a *guardedAppender) UpdateMetadata(ref storage.SeriesRef, ls labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
+	a.g.describeSeries(ls, Description{Type: string(m.Type), Help: m.Help, Unit: m.Unit}, time.Now())
 	return ref, nil
 }
 

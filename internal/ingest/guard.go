@@ -176,19 +176,10 @@ func (a *guardedAppender) done(e *entry, ref, got storage.SeriesRef, err error, 
 	return got, nil
 }
 
-// oldestStart is how long before its sample a counter's start may lie to be
-// stored as a zero: older ones matter to no rate.
-const oldestStart = int64(2 * time.Hour / time.Millisecond)
-
-// started says whether a counter's start is worth a zero.
-func (a *guardedAppender) started(t, st int64) bool {
-	return t <= a.maxT && st < t && t-st <= oldestStart
-}
-
 // AppendSTZeroSample stores that a counter began at zero. That it cannot be
 // stored, for example because a sample is there already, is no error of the request.
 func (a *guardedAppender) AppendSTZeroSample(ref storage.SeriesRef, ls labels.Labels, t, st int64) (storage.SeriesRef, error) {
-	if !a.started(t, st) {
+	if !begins(t, st, a.maxT) {
 		return ref, nil
 	}
 	e, ref, ls, keep, err := a.series(ref, ls)
@@ -201,7 +192,7 @@ func (a *guardedAppender) AppendSTZeroSample(ref storage.SeriesRef, ls labels.La
 
 // AppendHistogramSTZeroSample does the same for a native histogram.
 func (a *guardedAppender) AppendHistogramSTZeroSample(ref storage.SeriesRef, ls labels.Labels, t, st int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	if !a.started(t, st) {
+	if !begins(t, st, a.maxT) {
 		return ref, nil
 	}
 	e, ref, ls, keep, err := a.series(ref, ls)

@@ -88,21 +88,23 @@ func (g *Ingest) serveWrite(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, proto, answer(http.StatusBadRequest, "snappy", "the body is not snappy (block format): %s", err))
 		return
 	}
+	n, err := g.store(r.Context(), proto, decoded, src)
 	if proto == protoV2 {
-		if err := g.checkV2(decoded); err != nil {
-			g.fail(w, proto, err)
-			return
-		}
-		r.Header.Set("Content-Type", typeProtobuf+";proto="+messageV2)
-		g.pass(w, r, g.v2, proto, body, src)
-		return
+		n.headers(w.Header())
 	}
-	if err := g.storeV1(r.Context(), decoded, src); err != nil {
+	if err != nil {
 		g.fail(w, proto, err)
 		return
 	}
 	g.metrics.requests.WithLabelValues(proto, "204").Inc()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// headers tells a version 2 sender what was taken.
+func (n written) headers(h http.Header) {
+	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(n.samples))
+	h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(n.histograms))
+	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(n.exemplars))
 }
 
 // serveOTLP answers POST /api/v1/otlp/v1/metrics.

@@ -1,6 +1,6 @@
 // Package ingest takes samples from strangers: remote write 1 and 2 and OTLP.
-// Remote write 1 has a path of its own that finds a known series by the bytes
-// of its labels; the other two go through Prometheus' handlers. Everything is
+// Remote write has a path of its own that finds a known series by the bytes of
+// its labels; OTLP goes through Prometheus' handler. Everything is
 // bounded before it is decoded.
 package ingest
 
@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"time"
 
-	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
@@ -126,7 +125,6 @@ type Ingest struct {
 	descriptions *descriptions
 	writers      writerPool
 	buffers      bufferPool
-	v2           http.Handler
 	otlp         http.Handler
 }
 
@@ -163,7 +161,6 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	// go to the client and into the counters instead.
 	quiet := slog.New(slog.DiscardHandler)
 	guarded := &guard{g: g}
-	g.v2 = remote.NewWriteHandler(quiet, deps.Registerer, guarded, remoteapi.MessageTypes{remoteapi.WriteV2MessageType}, true, false, true)
 	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, otlpConfig, remote.OTLPOptions{LookbackDelta: 5 * time.Minute, IngestSTZeroSample: true, AppendMetadata: true})
 	return g, nil
 }
