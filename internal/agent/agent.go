@@ -70,6 +70,13 @@ type Source interface {
 	Run(ctx context.Context, emit func(model.Batch)) error
 }
 
+// Actor does what servers request, as far as the host's own file allows it.
+type Actor interface {
+	// Allows reports whether there is anything that it would do.
+	Allows() bool
+	Act(ctx context.Context, r uplink.ActionRequest) uplink.ActionResult
+}
+
 // Deps are the collaborators of an Agent. Dial is required.
 type Deps struct {
 	// Dial returns the way to a server; id is empty when it is not known yet.
@@ -77,6 +84,9 @@ type Deps struct {
 	Collectors Collectors // nil: the host is not measured
 	Worker     Worker     // nil: checks are switched off here
 	Sources    []Source
+	Actor      Actor // nil: nothing is done on request
+	// Update tells how the renewal of this program goes; nil: it is never renewed.
+	Update func() *uplink.UpdateState
 	// Leaving says why the process is told to end: one of the reasons of
 	// uplink.Bye. nil: ByeStop.
 	Leaving    func() string
@@ -103,7 +113,8 @@ type Agent struct {
 	wakeUp   chan struct{} // the session has something to do
 	spoolNow chan struct{}
 
-	results *resultQueue
+	results  *resultQueue
+	renewal  renewal
 
 	checksMu sync.Mutex // guards checks
 	checks   map[string]model.Check
@@ -332,7 +343,8 @@ func (a *Agent) hello() uplink.Hello {
 	return uplink.Hello{
 		Version: a.cfg.Version, Run: a.run, Boot: f.Boot, Machine: f.Machine, Hostname: f.Hostname, BootTime: f.BootTime, Started: a.began.UTC(),
 		Time: a.deps.Now().UTC(), OS: f.OS, Arch: f.Arch, Addresses: f.Addresses, Labels: a.cfg.Labels,
-		Checks: a.deps.Worker != nil, Backlog: a.disk.Stats().Bytes,
+		Checks: a.deps.Worker != nil, Actions: a.deps.Actor != nil && a.deps.Actor.Allows(), Backlog: a.disk.Stats().Bytes,
+		Update: a.updateState(),
 	}
 }
 

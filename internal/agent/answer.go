@@ -21,18 +21,28 @@ const (
 
 // ask is a question of the server.
 type ask struct {
-	kind  uplink.Kind
-	id    uint64
-	check model.Check
+	kind   uplink.Kind
+	id     uint64
+	check  model.Check
+	action uplink.ActionRequest
 }
 
 // ask queues a question. Too many are answered at once, with no.
 func (t *talk) ask(ctx context.Context, kind uplink.Kind, content []byte) error {
-	r, err := uplink.Decode[uplink.ProbeRequest](content, maxControl)
-	if err != nil {
-		return err
+	q := ask{kind: kind}
+	if kind == uplink.KindAction {
+		r, err := uplink.Decode[uplink.ActionRequest](content, uplink.MaxHello)
+		if err != nil {
+			return err
+		}
+		q.id, q.action = r.ID, r
+	} else {
+		r, err := uplink.Decode[uplink.ProbeRequest](content, maxControl)
+		if err != nil {
+			return err
+		}
+		q.id, q.check = r.ID, r.Check.Unwrap()
 	}
-	q := ask{kind: kind, id: r.ID, check: r.Check.Unwrap()}
 	select {
 	case t.asks <- q:
 	default:
@@ -77,6 +87,12 @@ func (t *talk) answer(ctx context.Context) {
 }
 
 func (a *Agent) respond(ctx context.Context, q ask) (any, error) {
+	if q.kind == uplink.KindAction {
+		if a.deps.Actor == nil {
+			return uplink.ActionResult{Result: uplink.ActionRefused, Code: uplink.RefusedOff, Message: "restarts are switched off on this host; its own file must list services with restart: true, and actions.keys"}, nil
+		}
+		return a.deps.Actor.Act(ctx, q.action), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if q.kind == uplink.KindLook {

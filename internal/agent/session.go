@@ -141,7 +141,7 @@ func (t *talk) receive(ctx context.Context) error {
 				return err
 			}
 			a.takeChecks(c)
-		case uplink.KindProbe, uplink.KindLook:
+		case uplink.KindProbe, uplink.KindLook, uplink.KindAction:
 			if err := t.ask(ctx, kind, content); err != nil {
 				return err
 			}
@@ -180,6 +180,7 @@ func (t *talk) acked(ack uplink.Ack) {
 		a.m.refused.Add(float64(ack.Refused))
 	}
 	if ack.Lane == uplink.Live {
+		a.renewal.acknowledged.Store(true)
 		for _, m := range a.box.ack(ack.Seq) {
 			a.disk.Forget(m)
 		}
@@ -277,6 +278,9 @@ func (t *talk) one() (more bool, wait time.Duration, err error) {
 	case b := <-t.answers:
 		return true, 0, t.stream.Send(b)
 	default:
+	}
+	if b := t.a.renewal.news.Swap(nil); b != nil {
+		return true, 0, t.stream.Send(*b)
 	}
 	if b := t.a.results.take(); b != nil {
 		return true, 0, t.stream.Send(b)

@@ -19,6 +19,7 @@ import (
 	"panoptes/internal/agent"
 	"panoptes/internal/agent/collect"
 	"panoptes/internal/agent/scraper"
+	"panoptes/internal/agent/service"
 	"panoptes/internal/model"
 )
 
@@ -37,8 +38,18 @@ type Config struct {
 	Buffer   Buffer         `json:"buffer,omitzero"`
 	Collect  collect.Config `json:"collect,omitzero"`
 	Checks   Checks         `json:"checks,omitzero"`
+	Update   Update         `json:"update,omitzero"`
 	Scrape   scraper.Config `json:"scrape,omitzero"`
 	Mesh     Mesh           `json:"mesh,omitzero"`
+
+	Services []service.Service `json:"services,omitempty"` // that are watched, and may be restarted
+	Actions  Actions           `json:"actions,omitzero"`
+}
+
+// Actions say whose requests to restart services are done.
+type Actions struct {
+	Keys        []string `json:"keys,omitempty"`         // public keys (ed25519, base64); empty: nobody's
+	MaxRestarts int      `json:"max_restarts,omitempty"` // of a service in ten minutes; default 3
 }
 
 // Buffer bounds what is kept on disk while no server is there.
@@ -86,6 +97,9 @@ var environment = []struct {
 	{"TOKEN", func(c *Config, v string) error { c.Token = model.Secret(v); return nil }},
 	{"PROXY", func(c *Config, v string) error { c.Proxy = v; return nil }},
 	{"LOG", func(c *Config, v string) error { c.Log = v; return nil }},
+	{"PROCFS", func(c *Config, v string) error { c.Collect.ProcFS = v; return nil }},
+	{"SYSFS", func(c *Config, v string) error { c.Collect.SysFS = v; return nil }},
+	{"ROOTFS", func(c *Config, v string) error { c.Collect.RootFS = v; return nil }},
 	{"INTERVAL", func(c *Config, v string) error { return c.Interval.UnmarshalText([]byte(v)) }},
 	{"CHECKS", func(c *Config, v string) error {
 		on, err := strconv.ParseBool(v)
@@ -147,6 +161,7 @@ func (c *Config) validate() error {
 	if _, err := level(c.Log); err != nil {
 		inv.AddErr("log", err)
 	}
+	c.Update.validate(&inv)
 	_, err := prefixes("checks.allow", c.Checks.Allow)
 	inv.AddErr("", err)
 	_, err = prefixes("checks.deny", c.Checks.Deny)
@@ -154,6 +169,8 @@ func (c *Config) validate() error {
 	_, err = prefixes("scrape.allow", c.Scrape.Allow)
 	inv.AddErr("", err)
 	inv.AddErr("scrape", c.Scrape.Validate())
+	sc := c.service()
+	inv.AddErr("", sc.Validate())
 	_, err = prefixes("mesh.allow", c.Mesh.Allow)
 	inv.AddErr("", err)
 	_, err = prefixes("mesh.deny", c.Mesh.Deny)

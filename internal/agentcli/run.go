@@ -16,6 +16,7 @@ import (
 
 	"panoptes/internal/agent"
 	"panoptes/internal/agent/collect"
+	"panoptes/internal/agent/service"
 	"panoptes/internal/agent/spool"
 	"panoptes/internal/model"
 	"panoptes/internal/pki"
@@ -73,12 +74,23 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 	if parts.Sources, err = sources(cfg, log); err != nil {
 		return err
 	}
+	sc := cfg.service()
+	sc.NodeID = id.NodeID()
+	services, err := service.New(sc, service.Deps{Event: func(e model.Event) { a.Event(e) }, Logger: log.With("component", "services")})
+	if err != nil {
+		return err
+	}
+	parts.Sources, parts.Actor = append(parts.Sources, services), services
 	worker, sink, err := newWorker(cfg, log, func() []string { return a.ServerAddrs() })
 	if err != nil {
 		return err
 	}
 	if worker != nil {
 		parts.Worker = worker
+	}
+	u, err := renew(cfg, version, &parts, func() *agent.Agent { return a }, log)
+	if err != nil {
+		return err
 	}
 	a, err = agent.New(agent.Config{
 		Dir: cfg.DataDir, NodeID: id.NodeID(), Name: cfg.Node, Version: version, Labels: cfg.Labels, Servers: known, Interval: cfg.Interval.D(),
@@ -93,7 +105,7 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 		tiers = append(tiers, []run.Runner{worker})
 	}
 	log.Info("agent begins", "node", id.NodeID(), "name", cfg.Node, "region", cfg.Region, "version", version, "checks", worker != nil)
-	return run.Tiers(ctx, tiers)
+	return work(ctx, tiers, u)
 }
 
 // tidy gives memory back to the system that was needed to begin, and from time

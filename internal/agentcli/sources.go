@@ -5,6 +5,7 @@ import (
 
 	"panoptes/internal/agent"
 	"panoptes/internal/agent/scraper"
+	"panoptes/internal/agent/service"
 	"panoptes/internal/model"
 	"panoptes/internal/probe"
 )
@@ -25,6 +26,11 @@ func sources(cfg Config, log *slog.Logger) ([]agent.Source, error) {
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// service is what the file says of services.
+func (c *Config) service() service.Config {
+	return service.Config{Dir: c.DataDir, Services: c.Services, Sockets: c.Collect.ContainerSockets, Keys: c.Actions.Keys, MaxRestarts: c.Actions.MaxRestarts}
 }
 
 // newScraper makes the scraper of targets near the host. What the file names is

@@ -59,7 +59,10 @@ type HostService struct {
 	Match string `json:"match,omitempty"` // of a process: regular expression over the command line, in place of the name
 }
 
-var serviceName = regexp.MustCompile(`^[A-Za-z0-9_.:@\\-]+$`)
+var (
+	serviceName   = regexp.MustCompile(`^[A-Za-z0-9_.:@\\-]+$`)
+	containerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+)
 
 // Validate names what is wrong.
 func (s *HostService) Validate() error {
@@ -81,6 +84,9 @@ func (s *HostService) Validate() error {
 			inv.Add("match", "must be a regular expression of 256 bytes at most")
 		}
 	case ServiceContainer:
+		if !containerName.MatchString(s.Name) {
+			inv.Add("name", "must be the whole name of a container: letters, digits and _.-, beginning with a letter or digit")
+		}
 	default:
 		inv.Add("kind", "must be unit, process, port or container")
 	}

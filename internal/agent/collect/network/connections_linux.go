@@ -15,6 +15,21 @@ const (
 	maxDistinct  = 100000
 )
 
+// Listening are the TCP ports at which somebody listens.
+func Listening(ctx context.Context) (map[uint16]struct{}, error) {
+	out := map[uint16]struct{}{}
+	each := func(s socket) {
+		if s.state == stateListen {
+			out[s.local.Port()] = struct{}{}
+		}
+	}
+	if err := dumpStates(ctx, unix.AF_INET, unix.IPPROTO_TCP, 1<<stateListen, each); err != nil {
+		return nil, err
+	}
+	_ = dumpStates(ctx, unix.AF_INET6, unix.IPPROTO_TCP, 1<<stateListen, each) // there may be no IPv6
+	return out, ctx.Err()
+}
+
 // Look takes a picture of the sockets now.
 func Look(ctx context.Context) (Connections, error) {
 	c := Connections{States: map[string]int{}}

@@ -82,6 +82,11 @@ func (c *TCP) Collect(ctx context.Context, out *metric.Batch) error {
 
 // dump asks the kernel for all sockets of a family and protocol (sock_diag(7)).
 func dump(ctx context.Context, family, protocol uint8, each func(socket)) error {
+	return dumpStates(ctx, family, protocol, 0xffffffff, each)
+}
+
+// dumpStates asks for those sockets only whose state is in the mask.
+func dumpStates(ctx context.Context, family, protocol uint8, mask uint32, each func(socket)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("%w: open sock_diag: %w", metric.ErrAbsent, err)
@@ -98,7 +103,7 @@ func dump(ctx context.Context, family, protocol uint8, each func(socket)) error 
 	ne.PutUint16(req[4:], unix.SOCK_DIAG_BY_FAMILY)
 	ne.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	req[16], req[17] = family, protocol
-	ne.PutUint32(req[20:], 0xffffffff) // all states
+	ne.PutUint32(req[20:], mask)
 	if err := unix.Sendto(fd, req[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("ask sock_diag: %w", err)
 	}

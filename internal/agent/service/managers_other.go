@@ -1,0 +1,14 @@
+//go:build !linux
+
+package service
+
+import "panoptes/internal/model"
+
+// managers are those of this system.
+func managers(sockets []string) map[string]Manager {
+	out := map[string]Manager{model.ServicePort: dialedPorts{}}
+	if len(sockets) > 0 {
+		out[model.ServiceContainer] = newContainers(sockets)
+	}
+	return out
+}
