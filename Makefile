@@ -3,16 +3,27 @@ GO      ?= go
 BIN     := bin/panoptes
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X panoptes/internal/cli.version=$(VERSION)
+AGENT_LDFLAGS := -s -w -X panoptes/internal/agentcli.version=$(VERSION)
+AGENTS  := linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 windows-amd64 freebsd-amd64
+HERE    := $(shell $(GO) env GOOS)-$(subst arm,armv7,$(subst arm64,aarch64,$(shell $(GO) env GOARCH)))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build ui run demo test test-go test-ui test-e2e test-fault fault growing race lint bench fuzz clean
+.PHONY: help build agents ui run demo test test-go test-ui test-e2e test-fault fault growing race lint bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
-build: ## the binary, with whatever pages are in ui/dist
+build: agent-$(subst aarch64,arm64,$(HERE)) ## the binary, with whatever pages are in ui/dist, and the agent of this platform
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/panoptes
+
+agents: $(addprefix agent-,$(AGENTS)) ## the agent for every platform, into bin/agents, where servers offer them
+
+agent-%: # one of them: agent-linux-arm64
+	@mkdir -p bin/agents
+	CGO_ENABLED=0 GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(patsubst armv7,arm,$(word 2,$(subst -, ,$*))) GOARM=7 \
+		$(GO) build -trimpath -ldflags '$(AGENT_LDFLAGS)' -o bin/agents/panoptes-agent-$* ./cmd/panoptes-agent
+	@echo '$(VERSION)' >bin/agents/VERSION
 
 ui: ## the pages (skipped when nothing has changed)
 	@./ui/build.sh

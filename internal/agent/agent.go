@@ -113,8 +113,8 @@ type Agent struct {
 	wakeUp   chan struct{} // the session has something to do
 	spoolNow chan struct{}
 
-	results  *resultQueue
-	renewal  renewal
+	results *resultQueue
+	renewal renewal
 
 	checksMu sync.Mutex // guards checks
 	checks   map[string]model.Check

@@ -74,7 +74,7 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	debug.SetGCPercent(30)
 	debug.SetMemoryLimit(64 << 20)
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 2))
-	if err := Run(ctx, cfg, s.Version, log); err != nil {
+	if err := launch(ctx, args, cfg, s, log); err != nil {
 		fmt.Fprintln(s.Err, "panoptes-agent:", err)
 		var inv model.Invalid
 		if errors.As(err, &inv) {

@@ -71,6 +71,7 @@ type Hello struct {
 	Labels    map[string]string `json:"labels,omitempty"`    // of the agent's own file
 	Checks    bool              `json:"checks,omitempty"`    // it may be given checks
 	Backlog   int64             `json:"backlog,omitempty"`   // bytes in its buffer
+	Update    *UpdateState      `json:"update,omitempty"`    // of its own program; nil: it does not renew itself
 	Actions   bool              `json:"actions,omitempty"`   // its file lets something be restarted from here
 }
 
@@ -98,6 +99,7 @@ func (h *Hello) Validate() error {
 		}
 	}
 	inv.AddErr("labels", model.ValidateLabels(h.Labels))
+	inv.AddErr("", h.Update.Validate())
 	return inv.Err()
 }
 
@@ -126,6 +128,7 @@ type Settings struct {
 	Services   []model.HostService `json:"services,omitempty"`   // to watch
 	MaxAge     model.Duration      `json:"max_age,omitempty"`    // what is older the servers do not take
 	Servers    []Server            `json:"servers,omitempty"`    // all that there are; empty: as before
+	Update     *UpdateWanted       `json:"update,omitempty"`     // of the agent's own program; nil: none
 }
 
 // Check is a check with what its record alone does not say.
