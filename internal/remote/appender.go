@@ -86,6 +86,10 @@ func (a *appender) AppendExemplar(ref storage.SeriesRef, l labels.Labels, x exem
 }
 
 func (a *appender) UpdateMetadata(ref storage.SeriesRef, l labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
+	if a.e.cfg.Version == version2 {
+		a.e.metadata.put(l.Get(model.MetricName), m)
+		return ref, nil
+	}
 	a.metadata = append(a.metadata, prompb.MetricMetadata{
 		Type: prompb.FromMetadataType(m.Type), MetricFamilyName: l.Get(model.MetricName), Help: m.Help, Unit: m.Unit,
 	})

@@ -22,8 +22,9 @@ import (
 
 // Config names the engine. The zero value of a field means its default.
 type Config struct {
-	WriteURL string                  // takes remote write 1, such as http://engine:9090/api/v1/write
+	WriteURL string                  // takes remote write, such as http://engine:9090/api/v1/write
 	QueryURL string                  // has /api/v1/query below it
+	Version  int                     // of remote write: 1, or 2 for engines that understand it; default 1
 	Headers  map[string]model.Secret // sent with every request, such as X-Scope-OrgID or Authorization
 
 	Parallel      int           // requests on their way at once, of different series; default 8
@@ -33,6 +34,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	set(&c.Version, version1)
 	set(&c.Parallel, 8)
 	set(&c.WriteTimeout, 30*time.Second)
 	set(&c.QueryTimeout, 2*time.Minute)
@@ -62,6 +64,9 @@ func (c Config) Validate() error {
 		if strings.ContainsAny(name, " \r\n:") || strings.ContainsAny(value.Reveal(), "\r\n") {
 			inv.Add("headers."+name, "must be one line, its name without spaces and colons")
 		}
+	}
+	if c.Version != version1 && c.Version != version2 {
+		inv.Add("version", "must be 1 or 2")
 	}
 	if c.Parallel < 0 || c.Parallel > 50 {
 		inv.Add("parallel", "must lie between 1 and 50")
@@ -99,6 +104,8 @@ type Engine struct {
 	own    *http.Transport // nil when it was given
 	query  *url.URL
 	turns  chan struct{} // one for each query at once
+
+	metadata described // for version 2
 
 	nextRef atomic.Uint64
 	err     atomic.Pointer[error] // why nothing is taken at the moment

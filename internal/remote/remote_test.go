@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -353,4 +354,42 @@ func TestQueriesArePassedOn(t *testing.T) {
 	var out struct{ Status, ErrorType, Error string }
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &out))
 	require.Equal(t, "error", out.Status)
+}
+
+// An engine that takes a version 2 message for an empty one says that all is
+// well and stores nothing: that must not end the samples' time in the log.
+func TestVersion2IsUnderstoodOrSentAgain(t *testing.T) {
+	var mu sync.Mutex
+	knows, series := false, 0
+	g := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if knows {
+			body, err := io.ReadAll(r.Body)
+			raw, derr := snappy.Decode(nil, body)
+			var req writev2.Request
+			if err != nil || derr != nil || req.Unmarshal(raw) != nil || r.Header.Get("X-Prometheus-Remote-Write-Version") != "2.0.0" {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			series += len(req.Timeseries)
+			w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", fmt.Sprint(len(req.Timeseries)))
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer func() { g.CloseClientConnections(); g.Close() }()
+	e, err := remote.New(remote.Config{WriteURL: g.URL, QueryURL: g.URL, Version: 2}, remote.Deps{})
+	require.NoError(t, err)
+	defer e.Close()
+	done := make(chan error, 1)
+	go func() { done <- write(t, e, 5, 1) }()
+	require.Eventually(t, func() bool { return e.Err() != nil }, 10*time.Second, time.Millisecond)
+	require.ErrorContains(t, e.Err(), "remote write 2")
+	mu.Lock()
+	knows = true
+	mu.Unlock()
+	require.NoError(t, <-done)
+	require.Equal(t, 5, series)
+	_, err = remote.New(remote.Config{WriteURL: g.URL, QueryURL: g.URL, Version: 3}, remote.Deps{})
+	require.ErrorContains(t, err, "version")
 }

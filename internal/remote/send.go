@@ -136,7 +136,7 @@ func (e *Engine) refuse(req *prompb.WriteRequest, why *answer) {
 
 // persist sends a request until the engine takes it or says that it never will.
 func (e *Engine) persist(ctx context.Context, req *prompb.WriteRequest) (*answer, error) {
-	raw, err := req.Marshal()
+	raw, err := e.encode(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode a write request: %w", err)
 	}
@@ -187,10 +187,9 @@ func (e *Engine) post(ctx context.Context, body []byte) (err error) {
 		return err
 	}
 	e.headers(req.Header)
-	req.Header.Set("Content-Type", "application/x-protobuf")
+	e.mark(req.Header)
 	req.Header.Set("Content-Encoding", "snappy")
 	req.Header.Set("User-Agent", "panoptes")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
 	start := time.Now()
 	res, err := e.client.Do(req)
 	if err != nil {
@@ -202,7 +201,7 @@ func (e *Engine) post(ctx context.Context, body []byte) (err error) {
 	e.m.requests.WithLabelValues(strconv.Itoa(res.StatusCode)).Inc()
 	text, rerr := io.ReadAll(io.LimitReader(res.Body, answerBytes))
 	if res.StatusCode/100 == 2 {
-		return nil // the head of the answer is enough
+		return e.understood(res.Header)
 	}
 	if rerr != nil {
 		text = nil
