@@ -145,6 +145,7 @@ func (a *API) routes() []route {
 		{pattern: "/", bound: true, need: viewer, page: true, raw: a.page, hidden: true},
 	}
 	table = append(table, a.clusterRoutes()...)
+	table = append(table, a.queryRoutes()...)
 	table = append(table, a.backupRoutes()...)
 	table = append(table, a.hostRoutes()...)
 	table = append(table, a.releaseRoutes()...)

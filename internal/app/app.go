@@ -408,9 +408,10 @@ func (a *App) openStorage() (err error) {
 	a.events = newRecorder(a.appendEvents, a.logger("events"), a.registry)
 	a.query, err = query.New(query.Config{
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
-		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir,
+		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir, Server: a.cfg.Node, SlowQuery: a.cfg.Query.LogSlow.D(), CacheBytes: int64(a.cfg.Query.CacheBytes),
 	}, query.Deps{
 		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Bound: boundOf, Incomplete: a.behind, Rules: a.allRules, Metadata: a.metadata,
+		Versions: a.store, SeesAll: seesAll, OtherSlow: a.otherSlow,
 		Targets:     func(ctx context.Context) v1.TargetRetriever { return a.allTargets(ctx) },
 		ScrapePools: func(ctx context.Context) v1.ScrapePoolsRetriever { return a.allTargets(ctx) },
 

@@ -54,7 +54,7 @@ const (
 )
 
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	own := strings.HasPrefix(r.URL.Path, "/api/v1/admin/") || strings.HasPrefix(r.URL.Path, "/api/v1/status/")
+	own := strings.HasPrefix(r.URL.Path, "/api/v1/admin/") || strings.HasPrefix(r.URL.Path, "/api/v1/status/") || strings.HasPrefix(r.URL.Path, "/v1/")
 	if own || f.behind() == "" {
 		f.local.ServeHTTP(w, r)
 		return

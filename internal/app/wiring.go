@@ -38,6 +38,7 @@ func (a *App) handle() error {
 		return a.history.LastStates(ctx)
 	})
 	a.handlePlatform(s)
+	a.handleQueries(s)
 	a.handleHosts(s)
 	s.HandleStream(methodQuery, servers, a.forward.serve)
 	wire.HandleJSON(s, methodNode, servers, func(ctx context.Context, _ model.Peer, _ struct{}) (nodeInfo, error) {

@@ -109,6 +109,8 @@ type Query struct {
 	MaxConcurrent int            `yaml:"max_concurrent"` // default 20
 	MaxSeries     int            `yaml:"max_series"`     // default 100,000
 	Timeout       model.Duration `yaml:"timeout"`        // default 2m
+	CacheBytes    Bytes          `yaml:"cache_bytes"`    // memory for answers that are kept; 0: none are; default 64MB
+	LogSlow       model.Duration `yaml:"log_slow"`       // queries that take longer are logged; default 2s
 }
 
 // Ingest bounds what writers may send.
@@ -163,7 +165,7 @@ func Default() Config {
 		},
 		Relay:   Relay{MaxBytes: 10 << 30, MaxAge: model.Duration(48 * time.Hour)},
 		History: History{Retention: model.Duration(400 * 24 * time.Hour)},
-		Query:   Query{MaxSamples: 50_000_000, MaxConcurrent: 20, MaxSeries: 100_000, Timeout: model.Duration(2 * time.Minute)},
+		Query:   Query{MaxSamples: 50_000_000, MaxConcurrent: 20, MaxSeries: 100_000, Timeout: model.Duration(2 * time.Minute), CacheBytes: 64 << 20, LogSlow: model.Duration(2 * time.Second)},
 		Ingest:  Ingest{SeriesPerSource: 50_000},
 	}
 }
@@ -286,6 +288,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Query.Timeout.D() < time.Second {
 		inv.Add("query.timeout", "must be at least 1s")
+	}
+	if c.Query.CacheBytes < 0 {
+		inv.Add("query.cache_bytes", "must not be negative; 0 keeps no answers")
+	}
+	if c.Query.LogSlow.D() <= 0 {
+		inv.Add("query.log_slow", "must be more than 0s")
 	}
 	if c.Ingest.SeriesPerSource < 1 {
 		inv.Add("ingest.series_per_source", "must be at least 1")

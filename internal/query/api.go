@@ -63,7 +63,7 @@ func (q *Query) prometheusAPI(registry features.Collector) http.Handler {
 		q.config,
 		d.Flags,
 		v1.GlobalURLOptions{ListenAddress: "localhost:0", Host: "localhost", Scheme: "http"}, // a target on localhost stays what it is: it is the host of whoever scrapes it
-		func(f http.HandlerFunc) http.HandlerFunc { return f }, // routes asks whether we are ready
+		func(f http.HandlerFunc) http.HandlerFunc { return f },                               // routes asks whether we are ready
 		d.Stats,
 		"",    // directory, for admin calls only
 		false, // admin calls

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,10 @@ func (l *slowList) newest() []Slow {
 	return out
 }
 
+func newestFirst(list []Slow) {
+	slices.SortStableFunc(list, func(a, b Slow) int { return b.At.Compare(a.At) })
+}
+
 // SlowQueries are the last queries that took long on this server, the newest
 // first. They are forgotten when the process ends.
 func (q *Query) SlowQueries() []Slow { return q.slow.newest() }
@@ -98,7 +103,7 @@ func (q *Query) SlowQueries() []Slow { return q.slow.newest() }
 // slowRequest notes and logs a request that took long.
 func (q *Query) slowRequest(path string, r *http.Request, began time.Time, took time.Duration, code int, c *cost) {
 	s := Slow{
-		Path: path, User: q.deps.User(r.Context()), At: began.UTC(), Seconds: took.Seconds(), Code: code,
+		Server: q.cfg.Server, Path: path, User: q.deps.User(r.Context()), At: began.UTC(), Seconds: took.Seconds(), Code: code,
 		Samples: c.samples.Load(), Peak: c.peak.Load(), Series: c.series.Load(),
 	}
 	if s.Query = r.Form.Get("query"); s.Query == "" { // nil before it was parsed

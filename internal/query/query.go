@@ -35,6 +35,7 @@ type Config struct {
 	Lookback       time.Duration // age at which a sample no longer counts as current; default 5 min
 	SlowQuery      time.Duration // requests that took longer are logged and remembered; default 2 s
 	CacheBytes     int64         // memory for answers to range queries that are kept; 0 = none are kept
+	Server         string        // name of this server, shown with slow queries
 	Dir            string        // where the running queries are noted, so that the log tells after a crash; "" = nowhere
 	ExternalLabels labels.Labels // added to federated and remotely read series
 }
@@ -103,6 +104,8 @@ type Deps struct {
 	BuildInfo     *v1.PrometheusVersion                          // nil = the version of the engine
 	Gatherer      prometheus.Gatherer                            // nil = an empty one
 	Versions      Versions                                       // tells whether samples changed; nil = no answers are kept
+	SeesAll       func(context.Context) bool                     // who asks may see what others asked; nil = nobody may
+	OtherSlow     func(context.Context) []Slow                   // slow queries of other servers; nil = there are none
 	Registerer    prometheus.Registerer                          // must be the query's own, wrapped or not
 	Logger        *slog.Logger
 }
@@ -119,6 +122,7 @@ type Query struct {
 	gate    *gate
 	cache   *cache // nil = no answers are kept
 	slow    slowList
+	library http.Handler // Prometheus' API
 	handler http.Handler
 }
 
@@ -185,8 +189,8 @@ func (q *Query) Run(ctx context.Context) error {
 	return q.engine.Close()
 }
 
-// Handler serves Prometheus' reading API below /api/v1/ and /federate. Rights
-// are checked in front of it.
+// Handler serves Prometheus' reading API below /api/v1/ and /federate, and
+// GET /v1/explain and /v1/slow-queries. Rights are checked in front of it.
 func (q *Query) Handler() http.Handler { return q.handler }
 
 // Engine is the engine with its limits, for who evaluates rules.

@@ -28,7 +28,10 @@ const (
 // such as the library's admin and write endpoints, does not exist.
 func (q *Query) routes(registry features.Collector) http.Handler {
 	api := q.prometheusAPI(registry)
+	q.library = api
 	mux := http.NewServeMux()
+	mux.Handle("GET /v1/explain", q.observe("explain", q.bounded(http.HandlerFunc(q.explain))))
+	mux.Handle("GET /v1/slow-queries", http.HandlerFunc(q.slowQueries))
 	both := func(path string, h http.Handler) {
 		mux.Handle("GET "+path, h)
 		mux.Handle("POST "+path, h)

@@ -165,7 +165,8 @@ func TestKeptAnswersAreRight(t *testing.T) {
 	}
 	smith := promqlsmith.New(mathrand.New(mathrand.NewSource(int64(seed))), smithSeries, promqlsmith.WithEnableOffset(true), promqlsmith.WithEnableAtModifier(true), promqlsmith.WithAtModifierMaxTimestamp(p.now.UnixMilli()))
 	for range 25 {
-		if e := smith.WalkRangeQuery().String(); len(e) < 200 && strings.Count(e, ":") < 2 { // no nested subqueries: they take minutes
+		if e := smith.WalkRangeQuery().String(); len(e) < 200 && strings.Count(e, ":") < 2 && !strings.Contains(e, "topk") && !strings.Contains(e, "bottomk") && !strings.Contains(e, "limit") {
+			// Nested subqueries take minutes, and among equals any may be the first.
 			exprs = append(exprs, e)
 		}
 	}

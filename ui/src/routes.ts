@@ -17,8 +17,10 @@ export const AREAS: Area[] = [
   { path: "/hosts", label: "nav.hosts", icon: "host", keys: "g h" },
   { path: "/alerts", label: "nav.alerts", icon: "bell", keys: "g a" },
   { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
+  { path: "/rules", label: "nav.rules", icon: "rules", keys: "g r" },
   { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
   { path: "/explore", label: "nav.explore", icon: "explore", keys: "g x" },
+  { path: "/scrapes", label: "nav.scrapes", icon: "target", keys: "g p" },
   { path: "/servers", label: "nav.servers", icon: "servers", keys: "g v" },
   { path: "/settings", label: "nav.settings", icon: "settings", keys: "g t" },
 ];
@@ -46,6 +48,13 @@ const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
 const EventsPage = page(() => import("./features/events/EventsPage"));
 const ExplorePage = page(() => import("./features/explore/ExplorePage"));
+const RulesPage = page(() => import("./features/rules/RulesPage"));
+const RuleSetsPage = page(() => import("./features/rules/SetsPage"));
+const RuleEditorPage = page(() => import("./features/rules/EditorPage"));
+const VersionsPage = page(() => import("./features/versions/VersionsPage"));
+const ScrapesPage = page(() => import("./features/scrapes/ScrapesPage"));
+const ScrapeJobsPage = page(() => import("./features/scrapes/JobsPage"));
+const ScrapeEditorPage = page(() => import("./features/scrapes/EditorPage"));
 const ServersPage = page(() => import("./features/servers/ServersPage"));
 const ServerPage = page(() => import("./features/servers/ServerPage"));
 const SettingsPage = page(() => import("./features/settings/SettingsPage"));
@@ -60,8 +69,18 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/hosts", page: HostsPage },
   { path: "/alerts", page: AlertsPage },
   { path: "/silences", page: SilencesPage },
+  { path: "/rules", page: RulesPage },
+  { path: "/rules/sets", page: RuleSetsPage },
+  { path: "/rules/new", page: RuleEditorPage },
+  { path: "/rules/:id/edit", page: RuleEditorPage },
+  { path: "/rules/:id/versions", page: VersionsPage },
   { path: "/events", page: EventsPage },
   { path: "/explore", page: ExplorePage },
+  { path: "/scrapes", page: ScrapesPage },
+  { path: "/scrapes/jobs", page: ScrapeJobsPage },
+  { path: "/scrapes/new", page: ScrapeEditorPage },
+  { path: "/scrapes/:id/edit", page: ScrapeEditorPage },
+  { path: "/scrapes/:id/versions", page: VersionsPage },
   { path: "/servers", page: ServersPage },
   { path: "/servers/:id", page: ServerPage },
   { path: "/settings", page: SettingsPage },

@@ -12,6 +12,8 @@ const PLURALS: Record<string, QueryKey[]> = {
   receiver: [["receivers"]],
   route: [["routes"]],
   maintenance: [["maintenances"]],
+  rules: [["rules"], ["rule-groups"]],
+  scrape: [["scrapes"], ["scrape-targets"]],
   user: [["users"]],
   key: [["keys"]],
   silence: [["silences"], ["alerts"]],

@@ -20,6 +20,8 @@ function eventHref(e: Event): string | undefined {
   if (kind === "check" && id) return `/checks/${id}`;
   if (kind === "alert") return e.labels?.check ? `/checks/${encodeURIComponent(e.labels.check)}` : "/alerts";
   if (kind === "node" && id) return `/servers/${encodeURIComponent(id)}`;
+  if (kind === "rules" && id) return `/rules/${encodeURIComponent(id)}/versions`;
+  if (kind === "scrape" && id) return `/scrapes/${encodeURIComponent(id)}/versions`;
   if (kind === "receiver") return "/settings/receivers";
   return undefined;
 }
