@@ -99,7 +99,7 @@ func (a *App) jobWorkers(j scrape.Job) []schedule.Worker {
 }
 
 func (a *App) takesJob(j scrape.Job) bool {
-	return slices.ContainsFunc(a.jobWorkers(j), func(w schedule.Worker) bool { return w.ID == a.pki.NodeID() })
+	return j.Agents == nil && slices.ContainsFunc(a.jobWorkers(j), func(w schedule.Worker) bool { return w.ID == a.pki.NodeID() })
 }
 
 func (a *App) ownsTarget(key string, j scrape.Job) bool {
@@ -140,7 +140,10 @@ func (a *App) putRules(ctx context.Context, list ...rules.Alert) error {
 }
 
 // takeScrapes and takeRules take the records as they are now.
-func (a *App) takeScrapes() { a.scrape.Update(a.catalog.List(model.KindScrape)) }
+func (a *App) takeScrapes() {
+	a.scrape.Update(a.catalog.List(model.KindScrape))
+	a.hosts.Refresh() // agents scrape as well
+}
 
 func (a *App) takeRules() {
 	if err := a.rules.Update(a.catalog.List(model.KindRules)); err != nil {
@@ -201,4 +204,3 @@ func (a *App) handlePlatform(s *wire.Server) {
 		return struct{}{}, a.alerting.Put(ctx, list...)
 	})
 }
-

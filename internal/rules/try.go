@@ -54,7 +54,7 @@ type Firing struct {
 const (
 	maxTries      = 2 // at once
 	maxTrySpan    = 31 * 24 * time.Hour
-	maxTrySteps   = 100_000
+	maxTrySteps   = 1_000_000
 	maxTryFirings = 1000
 	tryWindow     = 500            // evaluations that are computed at once, fewer of many series
 	tryPoints     = 500_000        // samples of a window, about
@@ -89,7 +89,7 @@ func (r *Rules) Try(ctx context.Context, g Group, from, to time.Time) (Trial, er
 	case to.Sub(from) > maxTrySpan:
 		inv.Add("from", "must not be more than %s before to", model.Duration(maxTrySpan))
 	case to.Sub(from)/interval > maxTrySteps:
-		inv.Add("from", "that are more than %d evaluations; try a shorter time or a longer interval", maxTrySteps)
+		inv.Add("from", "the group would be evaluated %d times, once in %s; %d are allowed: try a shorter time or a longer interval", to.Sub(from)/interval, model.Duration(interval), maxTrySteps)
 	}
 	if err := inv.Err(); err != nil {
 		return Trial{}, err

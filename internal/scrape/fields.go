@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -149,4 +152,30 @@ func isFile(path []string) bool {
 		return key == "files"
 	}
 	return strings.HasSuffix(key, "_file")
+}
+
+// isMetadata reports whether a field that names a place to ask names one where
+// clouds give the credentials of a machine to whoever asks from it. Targets, and
+// what answers name, are looked at when they are dialed.
+func isMetadata(key, v string) bool {
+	if !slices.Contains([]string{"server", "host", "api_server", "endpoint"}, key) && !strings.HasSuffix(key, "url") {
+		return false
+	}
+	host := v
+	if u, err := url.Parse(v); err == nil && u.Host != "" {
+		host = u.Host
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "metadata" || host == "metadata.google.internal" || host == "instance-data" || strings.HasSuffix(host, ".metadata.google.internal") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	ip = ip.Unmap()
+	return ip.IsLinkLocalUnicast() || ip == netip.MustParseAddr("fd00:ec2::254") || ip == netip.MustParseAddr("100.100.100.200")
 }

@@ -8,9 +8,6 @@ import (
 	"panoptes/internal/model"
 )
 
-// DefaultFileDirs are the directories below which jobs may name files.
-var DefaultFileDirs = []string{"/etc/panoptes", "/etc/prometheus", "/etc/ssl", "/etc/pki", "/run/secrets", "/var/run/secrets"}
-
 // checkFiles refuses jobs that name files outside of the directories that the
 // operator of this server allows: who may edit a job could otherwise have any
 // file sent to a target of theirs as a credential.
@@ -52,5 +49,8 @@ func allowedFile(name string, dirs []string) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s lies outside of the directories whose files jobs may name (%s); move it there", name, strings.Join(dirs, ", "))
+	if len(dirs) == 0 {
+		return fmt.Errorf("%s: jobs may not name files on this server", name)
+	}
+	return fmt.Errorf("%s lies outside of %s, where this server lets jobs name files; move it there, or let an administrator add its directory to scrape.files_dirs in the server's configuration", name, strings.Join(dirs, " and "))
 }

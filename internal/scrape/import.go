@@ -178,7 +178,7 @@ func (t *taking) files(key string, list []any, take func(where string, b []byte)
 			continue
 		}
 		if t.Read == nil {
-			t.note("%s: other files are not read here; import them, too", where)
+			t.note("%s: other files were not sent along; send them, too, or make rules of them with \"panoptes rules check FILE --record\"", where)
 			continue
 		}
 		found, err := t.Read(t.absolute(pattern))
@@ -186,7 +186,7 @@ func (t *taking) files(key string, list []any, take func(where string, b []byte)
 		case err != nil:
 			t.note("%s: cannot be read: %s; not taken over", where, err)
 		case len(found) == 0:
-			t.note("%s: there is no such file", where)
+			t.note("%s: there is no such file; not taken over", where)
 		}
 		for _, name := range slices.Sorted(maps.Keys(found)) {
 			take(name, found[name])

@@ -125,11 +125,15 @@ func (t *taking) urlPassword(where string, m map[string]any) map[string]any {
 // paths makes the names of files absolute.
 func (t *taking) paths(where string, v any, at []string, dir string) {
 	fix := func(path []string, name string) string {
-		if name == "" || filepath.IsAbs(name) || !isFile(path) {
+		if name == "" || !isFile(path) {
+			return name
+		}
+		if filepath.IsAbs(name) {
+			t.note("%s: %s: every server needs %s, below one of the directories in its setting scrape.files_dirs", where, dotted(path), name)
 			return name
 		}
 		abs := filepath.Join(dir, name)
-		t.note("%s: %s: %s is taken for %s, which every server must have", where, dotted(path), name, abs)
+		t.note("%s: %s: %s is taken for %s; every server needs it, below one of the directories in its setting scrape.files_dirs", where, dotted(path), name, abs)
 		return abs
 	}
 	switch v := v.(type) {

@@ -47,6 +47,8 @@ type Job struct {
 	PerRegion bool `json:"per_region,omitempty"`
 	// Workers are labels that a server must have to scrape.
 	Workers map[string]string `json:"workers,omitempty"`
+	// Agents has agents scrape the targets, and no server.
+	Agents *Agents `json:"agents,omitempty"`
 	// Labels are given to every target that has no such label after relabelling.
 	Labels map[string]string `json:"labels,omitempty"`
 	Paused bool              `json:"paused,omitempty"`
@@ -91,6 +93,7 @@ func Normalize(spec, _ json.RawMessage) (json.RawMessage, error) {
 	inv.AddErr("config", err)
 	if err == nil {
 		j.Config = conf
+		j.validateAgents(&inv)
 		_, err = j.compile("", MinInterval)
 		inv.AddErr("config", err)
 	}
@@ -250,6 +253,9 @@ func (j *Job) bounds(c *config.ScrapeConfig, obj map[string]any, minInterval tim
 		key := path[len(path)-1]
 		if isFile(path) && !strings.HasPrefix(v, "/") {
 			inv.Add(dotted(path), "must be an absolute path; every server reads the file on its own disk")
+		}
+		if !inData(path) && isMetadata(key, v) {
+			inv.Add(dotted(path), "is a link-local or metadata address, where clouds keep the credentials of machines; it is never asked")
 		}
 		if u, err := url.Parse(v); (strings.HasSuffix(key, "url") || strings.HasSuffix(key, "server")) && err == nil && u.User != nil {
 			if _, has := u.User.Password(); has && !inData(path) {

@@ -33,7 +33,7 @@ import (
 type Config struct {
 	Node     string        // name of this server: it is shown with its targets, and moves its scrapes to instants of their own
 	Region   string        // where it stands
-	FileDirs []string      // directories whose files jobs may name; nil = DefaultFileDirs
+	FileDirs []string      // directories below which jobs may name files; nil = none
 	Reload   time.Duration // how long changes of targets and owners are gathered; default 500 ms
 	Interval time.Duration // the shortest interval; default MinInterval
 }
@@ -89,9 +89,6 @@ type job struct {
 func New(cfg Config, deps Deps) (*Scraper, error) {
 	if cfg.Node == "" || deps.Appendable == nil {
 		return nil, errors.New("scrape: a node name and an appendable must be given")
-	}
-	if cfg.FileDirs == nil {
-		cfg.FileDirs = DefaultFileDirs
 	}
 	if cfg.Reload == 0 {
 		cfg.Reload = 500 * time.Millisecond
