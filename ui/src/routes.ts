@@ -8,22 +8,28 @@ interface Area {
   label: Key;
   icon: IconName;
   keys: string;
+  /** Closed to users who are bound to labels. */
+  whole?: true;
 }
 
 /** Areas are what menu, bottom bar, palette and shortcuts offer. */
 export const AREAS: Area[] = [
   { path: "/", label: "nav.overview", icon: "home", keys: "g o" },
   { path: "/checks", label: "nav.checks", icon: "checks", keys: "g c" },
-  { path: "/hosts", label: "nav.hosts", icon: "host", keys: "g h" },
+  { path: "/hosts", label: "nav.hosts", icon: "host", keys: "g h", whole: true },
   { path: "/alerts", label: "nav.alerts", icon: "bell", keys: "g a" },
   { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
-  { path: "/rules", label: "nav.rules", icon: "rules", keys: "g r" },
+  { path: "/rules", label: "nav.rules", icon: "rules", keys: "g r", whole: true },
   { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
   { path: "/explore", label: "nav.explore", icon: "explore", keys: "g x" },
-  { path: "/scrapes", label: "nav.scrapes", icon: "target", keys: "g p" },
-  { path: "/servers", label: "nav.servers", icon: "servers", keys: "g v" },
+  { path: "/scrapes", label: "nav.scrapes", icon: "target", keys: "g p", whole: true },
+  { path: "/servers", label: "nav.servers", icon: "servers", keys: "g v", whole: true },
   { path: "/settings", label: "nav.settings", icon: "settings", keys: "g t" },
 ];
+
+/** areasFor lists what is open to a user. */
+export const areasFor = (user: { bound?: Record<string, string> }): Area[] =>
+  user.bound ? AREAS.filter((a) => !a.whole) : AREAS;
 
 type Loader = () => Promise<{ default: ComponentType }>;
 
@@ -44,6 +50,7 @@ const ChecksPage = page(() => import("./features/checks/ChecksPage"));
 const EditorPage = page(() => import("./features/checks/EditorPage"));
 const DetailPage = page(() => import("./features/checks/DetailPage"));
 const HostsPage = page(() => import("./features/hosts/HostsPage"));
+const HostPage = page(() => import("./features/hosts/HostPage"));
 const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
 const EventsPage = page(() => import("./features/events/EventsPage"));
@@ -67,6 +74,7 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/checks/:id", page: DetailPage },
   { path: "/checks/:id/edit", page: EditorPage },
   { path: "/hosts", page: HostsPage },
+  { path: "/hosts/:id", page: HostPage },
   { path: "/alerts", page: AlertsPage },
   { path: "/silences", page: SilencesPage },
   { path: "/rules", page: RulesPage },

@@ -28,8 +28,7 @@ export default function HostsPage() {
   const total = query.data?.pages[0]?.total ?? items.length;
   const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
   const [add, setAdd] = useState(params.has("new"));
-  const { sort: _, ...narrow } = filter;
-  const filtered = Object.keys(narrow).length > 0;
+  const filtered = Object.keys(filter).some((k) => k !== "sort");
   const regions = useMemo(() => [...new Set(items.map((h) => h.region))], [items]);
   const known = useMemo(
     () => [...new Set(items.filter((h) => picked.has(h.id)).flatMap((h) => Object.keys(h.labels ?? {})))],
