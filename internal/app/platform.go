@@ -142,7 +142,7 @@ func (a *App) putRules(ctx context.Context, list ...rules.Alert) error {
 // takeScrapes and takeRules take the records as they are now.
 func (a *App) takeScrapes() {
 	a.scrape.Update(a.catalog.List(model.KindScrape))
-	a.hosts.Refresh() // agents scrape as well
+	a.fleet.Refresh() // agents scrape as well
 }
 
 func (a *App) takeRules() {

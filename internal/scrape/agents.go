@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -56,10 +55,12 @@ type agentConfig struct {
 // static targets.
 func (j *Job) agentJobs() ([]uplink.ScrapeJob, error) {
 	var c agentConfig
-	if err := model.DecodeStrict(j.Config, &c); err != nil {
-		return nil, fmt.Errorf("%w (agents scrape static targets, without discovery and relabelling)", err)
-	}
 	var inv model.Invalid
+	if err := model.DecodeStrict(j.Config, &c); err != nil {
+		inv.AddErr("", err)
+		inv.Add("", "agents scrape static targets, without discovery and relabelling; leave out what they do not know, or agents")
+		return nil, inv.Err()
+	}
 	if len(c.StaticConfigs) == 0 {
 		inv.Add("static_configs", "must name the targets; agents discover none")
 	}

@@ -40,7 +40,7 @@ func TestJobsOfAgents(t *testing.T) {
 		"agents:":                          `{"name":"pg","agents":{},"config":{"static_configs":[{"targets":["a:1"]}]}}`,
 		"agents.hosts[0]:":                 `{"name":"pg","agents":{"hosts":["["]},"config":{"static_configs":[{"targets":["a:1"]}]}}`,
 		"config.relabel_configs":           `{"name":"pg","agents":{"hosts":["*"]},"config":{"relabel_configs":[],"static_configs":[{"targets":["a:1"]}]}}`,
-		"config.static_configs":            `{"name":"pg","agents":{"hosts":["*"]},"config":{"dns_sd_configs":[{"names":["a"]}]}}`,
+		"config.dns_sd_configs":            `{"name":"pg","agents":{"hosts":["*"]},"config":{"dns_sd_configs":[{"names":["a"]}]}}`,
 		"config.static_configs[0].targets": `{"name":"pg","agents":{"hosts":["*"]},"config":{"static_configs":[{"targets":["localhost"]}]}}`,
 		"per_region:":                      `{"name":"pg","per_region":true,"agents":{"hosts":["*"]},"config":{"static_configs":[{"targets":["a:1"]}]}}`,
 	} {
