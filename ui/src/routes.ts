@@ -55,6 +55,7 @@ const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
 const EventsPage = page(() => import("./features/events/EventsPage"));
 const ExplorePage = page(() => import("./features/explore/ExplorePage"));
+const SlowPage = page(() => import("./features/explore/SlowPage"));
 const RulesPage = page(() => import("./features/rules/RulesPage"));
 const RuleSetsPage = page(() => import("./features/rules/SetsPage"));
 const RuleEditorPage = page(() => import("./features/rules/EditorPage"));
@@ -84,6 +85,7 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/rules/:id/versions", page: VersionsPage },
   { path: "/events", page: EventsPage },
   { path: "/explore", page: ExplorePage },
+  { path: "/explore/slow", page: SlowPage },
   { path: "/scrapes", page: ScrapesPage },
   { path: "/scrapes/jobs", page: ScrapeJobsPage },
   { path: "/scrapes/new", page: ScrapeEditorPage },

@@ -89,8 +89,9 @@ export interface CheckReport {
 }
 
 /** useCluster says whether changes can be saved; the stream tells when to ask again. */
-export const useCluster = () =>
+export const useCluster = (enabled = true) =>
   useQuery({
+    enabled,
     queryKey: ["cluster"],
     queryFn: ({ signal }) => get<ClusterInfo>("v1/cluster", {}, signal),
     refetchInterval: 30_000,

@@ -13,6 +13,8 @@ export interface User {
   display_name?: string;
   role: Role;
   language?: string;
+  /** Labels: the user sees only what has them. */
+  bound?: Record<string, string>;
 }
 export interface Me {
   user: User;
@@ -224,12 +226,16 @@ export interface UserRecord extends Meta {
   language?: string;
   password?: string;
   disabled?: boolean;
+  /** Labels that the user is bound to, like team="a". */
+  matchers?: string[] | null;
 }
 export interface Key extends Meta {
   role: Role;
   expires?: string;
   prefix?: string;
   key?: string;
+  /** Labels that the key is bound to, like team="a". */
+  matchers?: string[] | null;
 }
 export interface TestResult {
   ok: boolean;

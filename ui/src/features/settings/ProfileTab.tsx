@@ -41,6 +41,15 @@ export function ProfileTab() {
       >
         <h2>{t("profile.me")}</h2>
         <p className="muted">{t("profile.as", { name: user.name, role: t(`role.${user.role}`) })}</p>
+        {user.bound && (
+          <p className="muted">
+            {t("profile.bound", {
+              labels: Object.entries(user.bound)
+                .map(([k, v]) => `${k}="${v}"`)
+                .join(", "),
+            })}
+          </p>
+        )}
         <TextInput
           label={t("profile.display")}
           value={name}

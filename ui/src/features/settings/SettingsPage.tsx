@@ -2,8 +2,9 @@ import { Link, useParams } from "wouter";
 import { Page } from "../../components/Page";
 import { NotFound } from "../shell/NotFound";
 import { useT } from "../../i18n/i18n";
-import { useCan } from "../../session";
+import { useCan, useSession } from "../../session";
 import { AboutTab } from "./AboutTab";
+import { BackupTab } from "./BackupTab";
 import { KeysTab } from "./KeysTab";
 import { MaintenanceTab } from "./MaintenanceTab";
 import { ProfileTab } from "./ProfileTab";
@@ -21,15 +22,17 @@ const TABS = [
   { name: "self", view: SelfTab },
   { name: "users", view: UsersTab, admin: true },
   { name: "keys", view: KeysTab, admin: true },
+  { name: "backup", view: BackupTab, admin: true },
   { name: "profile", view: ProfileTab },
   { name: "about", view: AboutTab },
 ] as const;
 
 export default function SettingsPage() {
   const { t } = useT();
-  const { tab = "receivers" } = useParams<{ tab?: string }>();
   const admin = useCan("admin");
-  const tabs = TABS.filter((x) => !("admin" in x) || admin);
+  const { user } = useSession();
+  const tabs = TABS.filter((x) => (user.bound ? x.name === "profile" : !("admin" in x) || admin));
+  const { tab = tabs[0]?.name } = useParams<{ tab?: string }>();
   const current = tabs.find((x) => x.name === tab);
   if (!current) return <NotFound />;
   const View = current.view;

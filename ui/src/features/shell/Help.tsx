@@ -1,6 +1,7 @@
 import { Dialog } from "../../components/Dialog";
 import { useT, type Key } from "../../i18n/i18n";
-import { AREAS } from "../../routes";
+import { areasFor } from "../../routes";
+import { useSession } from "../../session";
 
 const KEYS: [string, Key][] = [
   ["Ctrl K", "help.palette"],
@@ -16,6 +17,7 @@ const KEYS: [string, Key][] = [
 
 export default function Help({ onClose }: { onClose: () => void }) {
   const { t } = useT();
+  const areas = areasFor(useSession().user);
   return (
     <Dialog title={t("help.title")} onClose={onClose}>
       <dl className="keys">
@@ -27,7 +29,7 @@ export default function Help({ onClose }: { onClose: () => void }) {
             <dd>{t(label)}</dd>
           </div>
         ))}
-        {AREAS.map((a) => (
+        {areas.map((a) => (
           <div key={a.keys}>
             <dt>
               <kbd>{a.keys}</kbd>

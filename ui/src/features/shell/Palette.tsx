@@ -8,8 +8,8 @@ import { Icon } from "../../components/icons";
 import { StatusIcon } from "../../components/Status";
 import { useT, LANGS, LANG_NAMES } from "../../i18n/i18n";
 import { equal } from "../../lib/matchers";
-import { AREAS } from "../../routes";
-import { useCan } from "../../session";
+import { areasFor } from "../../routes";
+import { useCan, useSession } from "../../session";
 import { MODES } from "../../theme";
 import { switchLanguage } from "./Preferences";
 
@@ -27,6 +27,7 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
   const [, go] = useLocation();
   const { setColorScheme } = useMantineColorScheme();
   const editor = useCan("editor");
+  const areas = areasFor(useSession().user);
   const id = useId();
   const [q, setQ] = useState("");
   const [at, setAt] = useState(0);
@@ -37,7 +38,7 @@ export default function Palette({ onClose, onHelp }: { onClose: () => void; onHe
     f();
   };
   const actions: Item[] = [
-    ...AREAS.map((a) => ({
+    ...areas.map((a) => ({
       key: a.path,
       label: t(a.label),
       hint: a.keys,

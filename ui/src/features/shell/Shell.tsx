@@ -7,7 +7,7 @@ import type { Boot } from "../../api/types";
 import { useKeys } from "../../components/keys";
 import { Icon, Logo } from "../../components/icons";
 import { useT } from "../../i18n/i18n";
-import { AREAS } from "../../routes";
+import { areasFor } from "../../routes";
 import { Session } from "../../session";
 import { ClusterStrip } from "./ClusterStrip";
 import { LiveDot } from "./LiveDot";
@@ -25,7 +25,8 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
   const { t } = useT();
   const [here, go] = useLocation();
   const account = useMe(boot).data;
-  const cluster = useCluster().data;
+  const areas = areasFor(account.user);
+  const cluster = useCluster(!account.user.bound).data;
   const me = useMemo(
     () => (cluster ? { ...account, writable: cluster.writable } : account),
     [account, cluster],
@@ -37,12 +38,12 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
     "mod+k": () => setOpen("palette"),
     "?": () => setOpen("help"),
     "/": () => document.querySelector<HTMLInputElement>("[data-filter]")?.focus(),
-    ...Object.fromEntries(AREAS.map((a) => [a.keys, () => go(a.path)])),
+    ...Object.fromEntries(areas.map((a) => [a.keys, () => go(a.path)])),
   });
   const alerts = (counts?.alerts.critical ?? 0) + (counts?.alerts.warning ?? 0);
   const bad = counts?.checks.down ?? 0;
   const badge = (path: string) => (path === "/alerts" ? alerts : path === "/checks" ? bad : 0);
-  const link = (a: (typeof AREAS)[number]) => (
+  const link = (a: (typeof areas)[number]) => (
     <Link
       key={a.path}
       href={a.path}
@@ -82,7 +83,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
             <span>{t("palette.open")}</span>
             <kbd>Ctrl K</kbd>
           </button>
-          <div className="nav-links">{AREAS.map(link)}</div>
+          <div className="nav-links">{areas.map(link)}</div>
           <div className="side-foot">
             <LiveDot />
             <Preferences />
@@ -93,7 +94,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
           {children}
         </main>
         <nav className="bottom" aria-label={t("nav.bottom")}>
-          {AREAS.filter((a) => BAR.includes(a.path)).map(link)}
+          {areas.filter((a) => BAR.includes(a.path)).map(link)}
           <button type="button" className="nav-link" onClick={() => setOpen("more")}>
             <Icon name="more" size={19} strokeWidth={3} />
             <span>{t("nav.more")}</span>
@@ -105,7 +106,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
         {open === "help" && <Help onClose={() => setOpen("")} />}
       </Suspense>
       {open === "more" && (
-        <MoreSheet onClose={() => setOpen("")} links={AREAS.filter((a) => !BAR.includes(a.path)).map(link)} />
+        <MoreSheet onClose={() => setOpen("")} links={areas.filter((a) => !BAR.includes(a.path)).map(link)} />
       )}
     </Session>
   );
