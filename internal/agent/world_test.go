@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"maps"
 	"math"
@@ -150,6 +151,8 @@ type world struct {
 	probe  func(c model.Check) []model.Result
 	server []*server
 	states []model.Host
+	key    ed25519.PrivateKey
+	jobs   []byte // that agents scrape
 }
 
 type server struct {
@@ -166,7 +169,9 @@ type server struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, store: newMemory(), nodes: map[string]model.Node{}, tokens: map[string]model.Token{}, checks: map[string][]model.Check{}}
+	_, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	return &world{t: t, key: key, store: newMemory(), nodes: map[string]model.Node{}, tokens: map[string]model.Token{}, checks: map[string][]model.Check{}}
 }
 
 type nodeStore struct{ w *world }
@@ -301,7 +306,12 @@ func (w *world) add(name string, cfg hosts.Config) *server {
 			}
 			return model.Check{}, false
 		},
-		Servers: w.servers,
+		Servers: w.servers, ActionKey: func() (ed25519.PrivateKey, error) { return w.key, nil },
+		Scrapes: func(string) []byte {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.jobs
+		},
 		Dial: func(id string) (wire.Conn, error) {
 			for _, o := range w.all() {
 				if o.id == id {
