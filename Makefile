@@ -9,7 +9,7 @@ HERE    := $(shell $(GO) env GOOS)-$(subst arm,armv7,$(subst arm64,aarch64,$(she
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build agents ui run demo test test-go test-ui test-e2e test-fault fault growing race lint bench fuzz clean
+.PHONY: help build agents ui run demo test test-go test-ui test-e2e test-fault fault growing conformance race lint bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -50,6 +50,9 @@ test-fault: ## the short rows of the fault matrix: servers killed, cut off, with
 	./test/prepare.sh
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 15m -v -tags fault -short ./test/fault \
 		-run '^Test(Mechanism.*|Single|Kill1|PowerCutAll|Split|RegionUplink|DownInOneRegion|JoinLeave)$$'
+
+conformance: ## against a real Prometheus, built first: remote write both ways, answers to queries
+	PANOPTES_CONFORMANCE=1 $(GO) test -count=1 -timeout 60m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -E '/(remotewrite|promql)$$')
 
 growing: ## against real Prometheus and Thanos, which are built first (10 minutes the first time)
 	$(GO) test -count=1 -timeout 60m -v -tags e2e ./test/growing

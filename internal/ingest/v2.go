@@ -120,7 +120,7 @@ func (w *writer) request2(b []byte) error {
 // shape is what a look over a series finds.
 type shape struct {
 	meta []byte // nil: none
-	data bool   // there is a sample or a histogram
+	data bool   // there is a sample, a histogram, or an exemplar: Prometheus sends those in series of their own
 }
 
 // outline gathers the references of a series' labels and checks its fields.
@@ -146,7 +146,7 @@ func (s *scratch2) outline(ts []byte) (sh shape, err error) {
 					}
 					s.refs = append(s.refs, ref)
 				}
-			case tagSample2, tagHistogram2:
+			case tagSample2, tagHistogram2, tagExemplar2:
 				sh.data = true
 			case tagMetadata2:
 				sh.meta = content
@@ -234,7 +234,7 @@ func (w *writer) series2(ts []byte) error {
 		return w.refuse(err)
 	}
 	if !sh.data {
-		return w.refuse(invalid("empty_series", "series %s has neither samples nor histograms", w.name(s.key)))
+		return w.refuse(invalid("empty_series", "series %s has no samples", w.name(s.key)))
 	}
 	e, err := w.find2(s.key)
 	if e == nil {

@@ -114,6 +114,22 @@ func TestV2Everything(t *testing.T) {
 	}
 }
 
+// Prometheus sends exemplars in series of their own, which its own receiver refuses.
+func TestV2ExemplarAlone(t *testing.T) {
+	db := openDB(t)
+	h, _ := newHandler(t, ingest.Config{}, db)
+	require.Equal(t, 204, postV2(t, h, v2Request("m", ms(0))).Code)
+	req := v2Request("m", ms(0))
+	req.Timeseries[0].Samples = nil
+	req.Timeseries[0].Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Value: 3, Timestamp: ms(0)}}
+	w := postV2(t, h, req)
+	require.Equal(t, 204, w.Code, w.Body)
+	require.Equal(t, "1", w.Header().Get(writtenHeader+"Exemplars-Written"))
+	require.Contains(t, strings.Join(dump(t, db), "\n"), "exemplars")
+	req.Timeseries[0].Exemplars = nil
+	require.Equal(t, 400, postV2(t, h, req).Code, "there is nothing in it")
+}
+
 func TestV2ScatteredFields(t *testing.T) {
 	// Legal protobuf that no usual encoder writes: series before symbols,
 	// references one by one and behind the sample.
