@@ -40,7 +40,11 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builds.dir != "" {
+		_ = os.RemoveAll(builds.dir)
+	}
+	os.Exit(code)
 }
 
 // store counts samples and remembers the newest value of each series.
@@ -103,6 +107,16 @@ func (r *records) Get(_ context.Context, id string) (model.Node, error) {
 	}
 	return n, nil
 }
+func (r *records) list() (out []model.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.nodes {
+		if n.Role == model.RoleAgent {
+			out = append(out, n)
+		}
+	}
+	return out
+}
 func (r *records) ByName(context.Context, string) (model.Node, error) {
 	return model.Node{}, model.ErrNotFound
 }
@@ -122,6 +136,12 @@ func (r tokens) Update(_ context.Context, t model.Token, _ int64) error  { r.tok
 // serve runs a server until the test ends.
 func serve(t *testing.T) (addr, token string, s *store, h *hosts.Hosts) {
 	t.Helper()
+	return serveWith(t, nil)
+}
+
+// serveWith runs one that also says which program agents should run.
+func serveWith(t *testing.T, update func(string) *uplink.UpdateWanted, register ...func(*wire.Server)) (addr, token string, s *store, h *hosts.Hosts) {
+	t.Helper()
 	p, err := pki.Create(pki.Config{Dir: filepath.Join(t.TempDir(), "pki"), Name: "n1", Region: "eu", Role: model.RoleServer}, pki.Deps{})
 	require.NoError(t, err)
 	plain, rec, err := p.NewToken(model.RoleAgent, "", time.Hour, 1, time.Now())
@@ -131,7 +151,7 @@ func serve(t *testing.T) (addr, token string, s *store, h *hosts.Hosts) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	h, err = hosts.New(hosts.Config{NodeID: p.NodeID(), Settle: time.Millisecond}, hosts.Deps{
-		Store: s, Nodes: func() []model.Node { return nil },
+		Store: s, Nodes: r.list, Update: update,
 		Node:    func(id string) (model.Node, bool) { n, err := r.Get(context.Background(), id); return n, err == nil },
 		Checks:  func(string) []model.Check { return nil },
 		Check:   func(_, _ string) (model.Check, bool) { return model.Check{}, false },
@@ -150,6 +170,9 @@ func serve(t *testing.T) (addr, token string, s *store, h *hosts.Hosts) {
 	require.NoError(t, err)
 	a.Register(ws)
 	h.Register(ws)
+	for _, f := range register {
+		f(ws)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = ws.Run(ctx) })

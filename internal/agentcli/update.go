@@ -22,6 +22,7 @@ type Update struct {
 	Enabled bool           `json:"enabled,omitempty"` // default false: never
 	Key     string         `json:"key,omitempty"`     // public key that must have signed the programs
 	Trial   model.Duration `json:"trial,omitempty"`   // that a new program has to be acknowledged by a server; default 60s
+	Rate    int            `json:"rate,omitempty"`    // bytes a second of a download; default 2000000
 }
 
 func (u Update) validate(inv *model.Invalid) {
@@ -34,6 +35,9 @@ func (u Update) validate(inv *model.Invalid) {
 	}
 	if _, err := manifest.PublicKey(u.Key); err != nil {
 		inv.Add("update.key", "must be the public key that 'panoptes agent keygen' printed")
+	}
+	if u.Rate < 0 || u.Rate > 0 && u.Rate < 10_000 {
+		inv.Add("update.rate", "must be 10000 or more, in bytes a second")
 	}
 	if u.Trial != 0 && (u.Trial.D() < time.Second || u.Trial.D() > time.Hour) {
 		inv.Add("update.trial", "must lie between 1s and 1h")
@@ -48,7 +52,7 @@ func (c *Config) updates(version string) (update.Config, bool) {
 		return update.Config{}, false
 	}
 	return update.Config{
-		Dir: filepath.Join(c.DataDir, "update"), Key: ed25519.PublicKey(key), Version: version, Platform: update.PlatformHere(), Trial: c.Update.Trial.D(),
+		Dir: filepath.Join(c.DataDir, "update"), Key: ed25519.PublicKey(key), Version: version, Platform: update.PlatformHere(), Trial: c.Update.Trial.D(), Rate: c.Update.Rate,
 	}, true
 }
 

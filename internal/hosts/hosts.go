@@ -87,6 +87,8 @@ type Deps struct {
 	Checks func(nodeID string) []model.Check
 	// Check returns a check that an agent may run, or might have run.
 	Check func(nodeID, checkID string) (model.Check, bool)
+	// Update returns the version that an agent should renew itself to, nil for none.
+	Update func(nodeID string) *uplink.UpdateWanted
 	// Servers lists where agents find servers.
 	Servers func() []uplink.Server
 	// Dial returns the way to another server.

@@ -279,6 +279,10 @@ func (s *session) receive(ctx context.Context, live, backlog *lane) error {
 				return err
 			}
 			s.answered(a)
+		case uplink.KindUpdate:
+			if err := s.programSays(content); err != nil {
+				return err
+			}
 		case uplink.KindBye:
 			bye, err := uplink.Decode[uplink.Bye](content, uplink.MaxHello)
 			if err != nil {

@@ -15,6 +15,7 @@ func (s *session) settings() uplink.Settings {
 	n := s.node()
 	out := h.settingsOf(n)
 	out.MaxAge = model.Duration(h.cfg.MaxAge)
+	out.Update = s.updateOf(n)
 	if h.deps.Servers != nil {
 		out.Servers = h.deps.Servers()
 	}
