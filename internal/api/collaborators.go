@@ -131,6 +131,9 @@ type Hosts interface {
 	// it talks to no server.
 	KeepLive(ctx context.Context, id string) error
 	Snapshot(ctx context.Context, id string) (json.RawMessage, error)
+	// Restart has a service of a host restarted. The result is done, refused or
+	// failed; it leaves its own audit event.
+	Restart(ctx context.Context, id, actor, kind, name string) (result, message string, err error)
 }
 
 // Receivers tries receivers out.

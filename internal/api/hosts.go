@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"panoptes/internal/model"
 )
@@ -66,7 +68,10 @@ type hostFailed struct {
 	Message string `json:"message"`
 }
 
-const maxBulk = 10_000
+const (
+	maxBulk    = 10_000
+	actionWait = 70 * time.Second // the agent's own patience is less
+)
 
 var (
 	hostStatuses = []string{string(model.HostOnline), string(model.HostUnknown), string(model.HostDown), string(model.HostStopped)}
@@ -86,6 +91,7 @@ func (a *API) hostRoutes() []route {
 		{pattern: "DELETE /v1/hosts/{id}", need: admin, handle: a.removeHost, doc: "Removes a host for good and revokes the certificate of its agent.", status: http.StatusNoContent,
 			query: []param{{"force", "true also removes a host whose agent sends"}}},
 		{pattern: "POST /v1/hosts/{id}/live", need: viewer, handle: a.hostLive, doc: "Has the agent of a host send each second for 15 s.", status: http.StatusNoContent},
+		{pattern: "POST /v1/hosts/{id}/actions", need: editor, handle: a.hostAction, doc: "Restarts a unit or container of a host, if its agent's own file lets it be.", body: actionBody{}, answer: actionAnswer{}},
 		{pattern: "GET /v1/hosts/{id}/snapshot", need: viewer, handle: a.hostSnapshot, doc: "What a host does now: top processes, units, connections.", answer: map[string]any{}},
 	}
 }
@@ -298,6 +304,42 @@ func (a *API) hostSnapshot(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return json.RawMessage(b), nil
+}
+
+type actionBody struct {
+	Action string `json:"action"` // restart
+	Kind   string `json:"kind"`   // unit, container
+	Name   string `json:"name"`
+}
+
+type actionAnswer struct {
+	ID      string `json:"id"`
+	Result  string `json:"result"` // done, refused, failed
+	Message string `json:"message"`
+}
+
+func (a *API) hostAction(r *http.Request) (any, error) {
+	hosts, id, err := a.hostID(r)
+	if err != nil {
+		return nil, err
+	}
+	var b actionBody
+	if err := decode(r, &b); err != nil {
+		return nil, err
+	}
+	if b.Action != "restart" {
+		return nil, invalid("action", "must be restart")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), actionWait)
+	defer cancel()
+	result, message, err := hosts.Restart(ctx, id, who(r).Actor(), b.Kind, b.Name)
+	if errors.Is(err, model.ErrLimit) {
+		return nil, &limited{message, time.Minute}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return actionAnswer{model.NewID(time.Now()), result, message}, nil
 }
 
 func (a *API) patchHost(r *http.Request) (any, error) {

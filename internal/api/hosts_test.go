@@ -59,6 +59,16 @@ func (memHosts) Snapshot(context.Context, string) (json.RawMessage, error) {
 	return json.RawMessage(`{"processes":[]}`), nil
 }
 
+func (memHosts) Restart(_ context.Context, _, actor, kind, name string) (string, string, error) {
+	switch name {
+	case "locked":
+		return "refused", "not in the list", fmt.Errorf("%w: not in the list of the host's file", model.ErrForbidden)
+	case "again":
+		return "refused", "too often", fmt.Errorf("%w: too often", model.ErrLimit)
+	}
+	return "done", actor + " " + kind + " " + name, nil
+}
+
 // fleet is n hosts of which every tenth is down; those with an even number are
 // in eu and run databases.
 func fleet(n int) []api.HostRow {
@@ -157,6 +167,20 @@ func TestHostsAreFoundKeptLiveAndChanged(t *testing.T) {
 		b.want(400, &f, b.call("admin", "POST", "/v1/hosts/bulk", body))
 		require.Equal(t, field, f.Error.Field)
 	}
+}
+
+func TestActionsOnHosts(t *testing.T) {
+	b := withFleet(t, 2)
+	do := func(code int, name, action string, out any) {
+		b.want(code, out, b.call("editor", "POST", "/v1/hosts/web-1/actions", obj{"action": action, "kind": "unit", "name": name}))
+	}
+	var res struct{ ID, Result, Message string }
+	do(200, "nginx.service", "restart", &res)
+	require.Equal(t, "done", res.Result)
+	require.NotEmpty(t, res.ID)
+	do(403, "locked", "restart", nil)
+	do(429, "again", "restart", nil)
+	do(400, "nginx.service", "shutdown", nil)
 }
 
 func BenchmarkHostList(b *testing.B) {

@@ -136,7 +136,9 @@ func (h hostsForAPI) Detail(ctx context.Context, id string) (api.HostDetail, err
 	if err != nil {
 		return api.HostDetail{}, err
 	}
+	hello, _ := h.fleet.Hello(id)
 	return api.HostDetail{
+		Actions:  hello.Actions,
 		HostRow:  api.HostRow{Host: x, Groups: groupsOf(h.hostGroups(), x), Alerts: h.alertsByHost(ctx)[x.Name], Usage: h.usage.All(ctx)[x.Name]},
 		Settings: api.HostSettings{Interval: s.Interval, Collectors: s.Collectors, Labels: s.Labels, Processes: s.Processes},
 	}, nil
@@ -146,6 +148,10 @@ func (h hostsForAPI) KeepLive(ctx context.Context, id string) error { return h.f
 
 func (h hostsForAPI) Snapshot(ctx context.Context, id string) (json.RawMessage, error) {
 	return h.fleet.Snapshot(ctx, id)
+}
+
+func (h hostsForAPI) Restart(ctx context.Context, id, actor, kind, name string) (result, message string, err error) {
+	return h.fleet.Restart(ctx, id, actor, kind, name)
 }
 
 // hostStates fills in how agents are: they are not members, but talk to one.

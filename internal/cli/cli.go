@@ -95,7 +95,7 @@ The other commands talk to a server; tell them where it is with --server and
 	root.AddCommand(
 		serverCmd(stdio), agentCmd(stdio), demoCmd(stdio), recoverCmd(stdio), configCmd(stdio), verifyControlCmd(),
 		loginCmd(c), statusCmd(c),
-		checkCmd(c), nodeCmd(c), tokenCmd(c), getCmd(c), deleteCmd(c),
+		checkCmd(c), hostCmd(c), nodeCmd(c), tokenCmd(c), getCmd(c), deleteCmd(c),
 		applyCmd(c), exportCmd(c), importCmd(c),
 		queryCmd(c), silenceCmd(c), alertCmd(c), eventCmd(c), backupCmd(c), rulesCmd(),
 		versionCmd(c),

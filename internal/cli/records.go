@@ -20,7 +20,7 @@ import (
 // resources maps what people write to the path of the API and the kind of record.
 var resources = []struct{ plural, singular string }{
 	{"checks", "check"}, {"receivers", "receiver"}, {"routes", "route"}, {"inhibitions", "inhibition"}, {"intervals", "interval"},
-	{"maintenances", "maintenance"}, {"regions", "region"}, {"users", "user"}, {"keys", "key"}, {"settings", "setting"},
+	{"maintenances", "maintenance"}, {"regions", "region"}, {"hostgroups", "hostgroup"}, {"users", "user"}, {"keys", "key"}, {"settings", "setting"},
 }
 
 func resource(name string) (plural, singular string, err error) {

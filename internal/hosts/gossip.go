@@ -348,6 +348,19 @@ func (h *Hosts) Sessions() []Session {
 	return out
 }
 
+// Hello is what an agent said of itself last.
+func (h *Hosts) Hello(node string) (uplink.Hello, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sessions[node]; s != nil {
+		return s.hello, true
+	}
+	if st := h.states[node]; st != nil && st.Hello != nil {
+		return *st.Hello, true
+	}
+	return uplink.Hello{}, false
+}
+
 // Connected lists the agents that talk to this server, by node id.
 func (h *Hosts) Connected() []string {
 	h.mu.Lock()
