@@ -93,12 +93,12 @@ export interface HostGroup extends Meta {
   labels?: Record<string, string> | null;
 }
 
-/** useHosts pages through the list; the server filters and sorts. */
+/** useHosts pages through the list; the server filters and sorts, trouble first if nothing else is asked. */
 export const useHosts = (f: HostFilter) =>
   useInfiniteQuery({
     queryKey: ["hosts", "list", f],
     queryFn: ({ pageParam, signal }) =>
-      get<HostPage>("v1/hosts", { ...f, limit: 100, cursor: pageParam }, signal),
+      get<HostPage>("v1/hosts", { sort: "status", ...f, limit: 100, cursor: pageParam }, signal),
     initialPageParam: "",
     getNextPageParam: (last) => last.next || undefined,
     placeholderData: keepPreviousData,

@@ -9,7 +9,7 @@ import { num } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
 import { face } from "./view";
 
-const SORTS = ["name", "status", "since", "cpu", "memory", "disk", "load", "network"] as const;
+const SORTS = ["name", "since", "cpu", "memory", "disk", "load", "network"] as const;
 
 interface Props {
   counts: Partial<Record<HostStatus, number>> | undefined;

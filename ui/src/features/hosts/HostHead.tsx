@@ -128,7 +128,7 @@ export function HostHead({
                   </span>
                 ))
               : "–"}
-            {h.settings?.interval && (
+            {h.settings?.interval && h.settings.interval !== "0s" && (
               <small className="muted"> {t("hosts.every", { interval: h.settings.interval })}</small>
             )}
           </Fact>

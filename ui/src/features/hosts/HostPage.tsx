@@ -143,7 +143,7 @@ function Detail({ h }: { h: HostDetail }) {
   const [opened] = useState(() => Date.now() / 1000);
   const [paused, setPaused] = useState(false);
   const visible = useVisible();
-  const interval = Math.max(1, (parseDuration(h.settings?.interval ?? "15s") ?? 15_000) / 1000);
+  const interval = Math.max(1, (parseDuration(h.settings?.interval ?? "") || 15_000) / 1000);
   const spec = windowOf(params, h, opened);
   const { length, end } = spec.window;
   const win = useMemo<Window>(() => ({ length, end }), [length, end]);

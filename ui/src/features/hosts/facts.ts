@@ -4,6 +4,7 @@ import type { PromSeries } from "../../api/types";
 import { promString } from "../../lib/matchers";
 import { PRESENCE } from "./panels";
 import { part, union } from "./series";
+import { anyOf } from "./view";
 
 const vector = (d: { resultType: string; result: unknown }) =>
   d.resultType === "vector" ? (d.result as PromSeries[]) : [];
@@ -21,7 +22,9 @@ export const usePresence = (host: string, at: number | null) =>
     queryFn: async ({ signal }): Promise<Presence> => {
       const before = Date.now() / 1000;
       const { data } = await instantQuery(
-        `count by (__name__) (last_over_time({host=${promString(host)},__name__=~"${PRESENCE.join("|")}"}[1h]))`,
+        anyOf("__name__", PRESENCE)
+          .map((m) => `count by (__name__) (last_over_time({host=${promString(host)},${m}}[1h]))`)
+          .join(" or "),
         at,
         signal,
       );

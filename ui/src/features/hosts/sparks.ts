@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useMemo, useState } from "react";
 import { rangeQuery } from "../../api/prom";
-import { hostIn } from "./view";
+import { anyOf } from "./view";
 
 const BLOCK = 20;
 const STEP = 120;
@@ -39,7 +39,9 @@ export function useSparks(names: string[], first: number, last: number): Readonl
     queryFn: async ({ signal }) => {
       const end = Math.floor(Date.now() / 1000 / STEP) * STEP;
       const start = end - SPAN;
-      const expr = `1 - avg by (host) (rate(node_cpu_seconds_total{mode="idle",${hostIn(block.split("\n"))}}[5m]))`;
+      const expr = anyOf("host", block.split("\n"))
+        .map((m) => `1 - avg by (host) (rate(node_cpu_seconds_total{mode="idle",${m}}[5m]))`)
+        .join(" or ");
       const { data } = await rangeQuery(expr, { start, end, step: STEP }, signal);
       if (data.resultType !== "matrix") return [];
       return data.result.map((s) => [s.metric.host ?? "", points(s.values ?? [], start, end)] as const);

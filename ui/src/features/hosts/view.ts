@@ -71,14 +71,27 @@ export function filterOf(p: URLSearchParams): HostFilter {
 
 /** nextSort is the order after a click on a column: numbers begin with the largest. */
 export function nextSort(now: string, column: string): string {
-  const first = column === "name" || column === "status" ? column : `-${column}`;
+  const first = column === "name" || column === "status" || column === "since" ? column : `-${column}`;
   const other = first.startsWith("-") ? column : `-${column}`;
   return now === first ? other : first;
 }
 
-/** hostIn is a PromQL matcher for some hosts. */
-export const hostIn = (names: string[]): string =>
-  `host=~${promString(names.map((n) => n.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|"))}`;
+const REGEX_BYTES = 900; // the servers take 1,000
+
+/** anyOf is one or more matchers for a label with some values: a long list is parted. */
+export function anyOf(label: string, values: string[]): string[] {
+  const out: string[] = [];
+  let re = "";
+  for (const v of values.map((n) => n.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"))) {
+    if (re && re.length + v.length >= REGEX_BYTES) {
+      out.push(re);
+      re = "";
+    }
+    re += re ? `|${v}` : v;
+  }
+  if (re) out.push(re);
+  return out.map((x) => `${label}=~${promString(x)}`);
+}
 
 /** glob compares a name with a pattern in which * stands for any letters, ? for one and [a-c] for a class. */
 export function glob(pattern: string, name: string): boolean {
