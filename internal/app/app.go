@@ -117,6 +117,7 @@ type App struct {
 	auth     *auth.Auth
 	api      *api.API
 	release  *release.Release
+	rollout  rollout
 	sample   *sample.Targets // nil without Options.Sample
 
 	results *results
@@ -270,7 +271,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.alerting},
 		{a.scrape, a.rules, a.pushes},
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats, a.fleet, a.hostAlerts},
-		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl),
+		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.rollouts), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.relay.Append, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve), run.Func(a.drainAtEnd)},
 	}
@@ -420,7 +421,7 @@ func (a *App) openStorage() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the query engine: %w", err)
 	}
-	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Bound: boundOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
+	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource, OTLP: ingest.OTLP(a.cfg.Ingest.OTLP)}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Bound: boundOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
 	if err != nil {
 		return fmt.Errorf("open the write endpoints: %w", err)
 	}

@@ -115,7 +115,16 @@ type Query struct {
 
 // Ingest bounds what writers may send.
 type Ingest struct {
-	SeriesPerSource int `yaml:"series_per_source"` // active series of one key or user; default 50,000
+	SeriesPerSource int  `yaml:"series_per_source"` // active series of one key or user; default 50,000
+	OTLP            OTLP `yaml:"otlp"`
+}
+
+// OTLP is how OpenTelemetry's names and resources become labels.
+type OTLP struct {
+	PromoteAttributes    []string `yaml:"promote_attributes"`     // of the resource, that become labels of each of its series
+	KeepIdentifying      bool     `yaml:"keep_identifying"`       // service.name and its like stay in target_info, too
+	PromoteScopeMetadata bool     `yaml:"promote_scope_metadata"` // name, version and attributes of the scope become labels
+	Translation          string   `yaml:"translation"`            // default UnderscoreEscapingWithSuffixes
 }
 
 // Scrape is about the scrape jobs that this server runs.

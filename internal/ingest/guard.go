@@ -250,9 +250,22 @@ func (a *guardedAppender) Commit() error {
 	return a.note(err)
 }
 
+// Rollback is what the OTLP handler calls when anything in a message is wrong,
+// after all that is right was appended: as long as the storage has not
+// complained, what is right is stored, and the answer names the rest.
 func (a *guardedAppender) Rollback() error {
+	if a.o.proto == protoOTLP && a.o.sound() {
+		return a.Commit()
+	}
 	a.o.closed(a.Appender)
 	return a.Appender.Rollback()
+}
+
+// sound says that nothing but the message is at fault so far.
+func (o *outcome) sound() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.internal == nil
 }
 
 func (o *outcome) closed(app storage.Appender) {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +41,38 @@ type Config struct {
 	ClusterLabel       string        // names what several replicas measure; default "cluster"
 	ReplicaLabel       string        // tells those replicas apart and is not stored; default "__replica__"
 	ReplicaSilence     time.Duration // after which another replica is stored; default 30 s
+	OTLP               OTLP
+}
+
+// OTLP is how OpenTelemetry's names and resources become labels; the fields
+// mean what they mean in Prometheus' configuration.
+type OTLP struct {
+	PromoteAttributes    []string // attributes of the resource that become labels of each of its series
+	KeepIdentifying      bool     // service.name, service.namespace and service.instance.id stay in target_info, too
+	PromoteScopeMetadata bool     // name, version and attributes of the scope become labels
+	Translation          string   // default UnderscoreEscapingWithSuffixes
+}
+
+// config makes Prometheus' own of it.
+func (o *OTLP) config() (config.Config, error) {
+	c := config.DefaultConfig
+	x := &c.OTLPConfig
+	x.KeepIdentifyingResourceAttributes, x.PromoteScopeMetadata = o.KeepIdentifying, o.PromoteScopeMetadata
+	for i, name := range o.PromoteAttributes {
+		name = strings.TrimSpace(name)
+		if name == "" || slices.Contains(x.PromoteResourceAttributes, name) {
+			return c, model.Invalid{{Field: model.Index("otlp.promote_attributes", i), Msg: "must be the name of an attribute, each once"}}
+		}
+		x.PromoteResourceAttributes = append(x.PromoteResourceAttributes, name)
+	}
+	switch o.Translation {
+	case "":
+		return c, nil
+	case "UnderscoreEscapingWithSuffixes", "UnderscoreEscapingWithoutSuffixes", "NoUTF8EscapingWithSuffixes", "NoTranslation":
+		setText(&x.TranslationStrategy, o.Translation)
+		return c, nil
+	}
+	return c, model.Invalid{{Field: "otlp.translation", Msg: "must be UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation"}}
 }
 
 func (c *Config) setDefaults() {
@@ -95,6 +129,8 @@ func (c *Config) validate() error {
 	return inv.Err()
 }
 
+func setText[T ~string](to *T, text string) { *to = T(text) }
+
 // Deps are the collaborators of an Ingest. All but Appendable may be nil.
 type Deps struct {
 	// Appendable stores the samples; its Commit returns when they are safe.
@@ -134,6 +170,10 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("ingest limits: %w", err)
 	}
+	otlp, err := cfg.OTLP.config()
+	if err != nil {
+		return nil, fmt.Errorf("ingest limits: %w", err)
+	}
 	if deps.Appendable == nil {
 		return nil, errors.New("ingest: nothing given to store samples in")
 	}
@@ -161,11 +201,9 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	// go to the client and into the counters instead.
 	quiet := slog.New(slog.DiscardHandler)
 	guarded := &guard{g: g}
-	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, otlpConfig, remote.OTLPOptions{LookbackDelta: 5 * time.Minute, IngestSTZeroSample: true, AppendMetadata: true})
+	g.otlp = remote.NewOTLPWriteHandler(quiet, deps.Registerer, guarded, func() config.Config { return otlp }, remote.OTLPOptions{LookbackDelta: 5 * time.Minute, IngestSTZeroSample: true, AppendMetadata: true})
 	return g, nil
 }
-
-func otlpConfig() config.Config { return config.DefaultConfig }
 
 // Handler serves POST /api/v1/write and POST /api/v1/otlp/v1/metrics. Who may
 // write is checked in front of it: nothing is read before.
