@@ -17,7 +17,7 @@ import (
 // Every alert of a pack says what to do, in both languages, has one of the
 // severities that routes know, and a unit test.
 func TestPacks(t *testing.T) {
-	require.Equal(t, []string{"checks", "hosts", "kubernetes", "panoptes"}, packs.Names())
+	require.Equal(t, []string{"agents", "checks", "hosts", "kubernetes", "panoptes"}, packs.Names())
 	chinese := func(s string) bool {
 		return strings.IndexFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) }) >= 0
 	}

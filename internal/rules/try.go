@@ -54,7 +54,7 @@ type Firing struct {
 const (
 	maxTries      = 2 // at once
 	maxTrySpan    = 31 * 24 * time.Hour
-	maxTrySteps   = 1_000_000
+	maxTrySteps   = 200_000
 	maxTryFirings = 1000
 	tryWindow     = 500            // evaluations that are computed at once, fewer of many series
 	tryPoints     = 500_000        // samples of a window, about

@@ -17,6 +17,7 @@ type view struct {
 	found   int    // targets that discovery gave
 	active  int    // after relabelling, on all servers together
 	owned   int    // of those, this server's
+	dropped int    // by relabelling, of those that this server keeps; the engine's own count may not be read while it counts
 	faults  int    // targets that are none
 	example string // of a fault
 	seen    keySet // keys of all active targets
@@ -103,6 +104,7 @@ func (s *Scraper) divideJob(j *job, found []*targetgroup.Group) ([]*targetgroup.
 			v.example = err.Error()
 		case t == nil: // dropped by relabelling: one server keeps it for the page
 			if s.deps.Owns(k, j.Job) {
+				v.dropped++
 				mine.Targets = append(mine.Targets, tl)
 			}
 		case v.seen.has(k):

@@ -59,12 +59,11 @@ type Snapshot struct {
 // Snapshot returns this server's targets, sorted by job and URL.
 func (s *Scraper) Snapshot() Snapshot {
 	out := Snapshot{Node: s.cfg.Node, Region: s.cfg.Region, Jobs: []JobState{}, Active: []Target{}, Dropped: []Target{}}
-	dropped := s.manager.TargetsDroppedCounts()
 	s.mu.RLock()
 	for name, j := range s.jobs {
 		out.Jobs = append(out.Jobs, JobState{
 			Job: name, Discovered: j.view.found, Active: j.view.active, Owned: j.view.owned,
-			Dropped: dropped[name], Invalid: j.view.faults, Example: j.view.example,
+			Dropped: j.view.dropped, Invalid: j.view.faults, Example: j.view.example,
 		})
 	}
 	out.Problems = slices.Clone(s.problems)
