@@ -92,7 +92,7 @@ func TestARestartFromAnyServer(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 5, count(model.EventAudit, "host.restart"))
+	eventually(t, 5*time.Second, func() bool { return count(model.EventAudit, "host.restart") == 5 }, "the servers' word")
 	eventually(t, 5*time.Second, func() bool { return count(model.EventNode, "host.restart_request") == 5 }, "the host's own word")
 	eventually(t, 5*time.Second, func() bool {
 		return len(w.store.series(map[string]string{"__name__": "panoptes_service_up", "host": "web-1", "kind": "unit", "name": "db.service"})) == 1

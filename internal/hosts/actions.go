@@ -120,15 +120,22 @@ func (h *Hosts) actHere(ctx context.Context, r routed) (res uplink.ActionResult,
 	return res, nil
 }
 
-// recordAction writes down who wanted what, and what came of it.
+// recordAction writes down who wanted what, and what came of it. Who asked does
+// not wait for that.
 func (h *Hosts) recordAction(ctx context.Context, n model.Node, actor string, svc model.HostService, res uplink.ActionResult) {
 	data, err := json.Marshal(map[string]string{"action": uplink.ActionRestart, "kind": svc.Kind, "name": svc.Name, "result": res.Result, "message": res.Message})
 	if err != nil {
 		data = nil
 	}
 	now := h.deps.Now().UTC()
-	h.record(ctx, model.Event{
+	h.mu.Lock()
+	if h.ctx != nil {
+		ctx = h.ctx // it is stored also when who asked has gone
+	}
+	h.mu.Unlock()
+	e := model.Event{
 		ID: model.NewID(now), Time: now, Kind: model.EventAudit, Subject: "node/" + n.ID, Name: n.Name, Severity: "info", Actor: actor, Code: "host.restart",
 		Message: fmt.Sprintf("restart of %s %s on %s: %s", svc.Kind, svc.Name, n.Name, res.Result), Labels: map[string]string{"host": n.Name, "region": n.Region}, Data: data,
-	})
+	}
+	h.wg.Go(func() { h.record(ctx, e) })
 }
