@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -24,9 +25,9 @@ func boundMatchers(l labels.Labels) []*labels.Matcher {
 	return out
 }
 
-// seesCheck reports whether a check is open to the sender. One that is not is
-// not found, so that names do not leak.
-func seesCheck(r *http.Request, rec model.Record) error {
+// sees reports whether a record is open to the sender. One that is not is not
+// found, so that names do not leak.
+func sees(r *http.Request, rec model.Record) error {
 	if !labelled(who(r), rec) {
 		return model.ErrNotFound
 	}
@@ -39,10 +40,23 @@ func labelled(id *model.Identity, rec model.Record) bool {
 		return true
 	}
 	var spec struct {
-		Labels map[string]string `json:"labels"`
+		Labels   map[string]string `json:"labels"`
+		Matchers []string          `json:"matchers"`
 	}
-	return json.Unmarshal(rec.Spec, &spec) == nil && id.Sees(spec.Labels)
+	if json.Unmarshal(rec.Spec, &spec) != nil {
+		return false
+	}
+	if rec.Kind == model.KindRules {
+		// Rules may put their labels on whatever they select; only their
+		// matchers keep them to it.
+		bound, err := model.Bound(spec.Matchers)
+		return err == nil && id.Sees(bound.Map())
+	}
+	return id.Sees(spec.Labels)
 }
+
+// open reports whether records of a kind are open to those who are bound.
+func open(kind string) bool { return kind == model.KindCheck || kind == model.KindRules }
 
 // unbound is for messages that are nothing to those who are bound to labels.
 func unbound(id *model.Identity) bool { return id.Bound.IsEmpty() }
@@ -56,11 +70,11 @@ func (a *API) reaches(r *http.Request, kind string) error {
 	if err != nil {
 		return err
 	}
-	return seesCheck(r, rec)
+	return sees(r, rec)
 }
 
-// bind puts the labels that the sender is bound to into the spec of a check.
-func bind(r *http.Request, spec json.RawMessage, patch bool) (json.RawMessage, error) {
+// bind puts the labels that the sender is bound to into a spec.
+func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.RawMessage, error) {
 	bound := boundTo(r)
 	if bound.IsEmpty() {
 		return spec, nil
@@ -68,6 +82,9 @@ func bind(r *http.Request, spec json.RawMessage, patch bool) (json.RawMessage, e
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(spec, &fields); err != nil {
 		return nil, model.DecodeError(err)
+	}
+	if kind == model.KindRules {
+		return bindRules(bound, fields, patch)
 	}
 	given, ok := fields["labels"]
 	if patch && !ok {
@@ -97,6 +114,46 @@ func bind(r *http.Request, spec json.RawMessage, patch bool) (json.RawMessage, e
 		return nil, err
 	}
 	return json.Marshal(fields)
+}
+
+// bindRules puts the labels among the matchers of a record of rules.
+func bindRules(bound labels.Labels, fields map[string]json.RawMessage, patch bool) (json.RawMessage, error) {
+	given, ok := fields["matchers"]
+	var list []string
+	if ok {
+		if err := json.Unmarshal(given, &list); err != nil {
+			return nil, invalid("matchers", "must be a list of texts")
+		}
+	}
+	if !patch || ok {
+		list, err := withBound(bound, list)
+		if err != nil {
+			return nil, err
+		}
+		if fields["matchers"], err = json.Marshal(list); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(fields)
+}
+
+// withBound adds bound to matchers that are given as texts.
+func withBound(bound labels.Labels, list []string) ([]string, error) {
+	has, err := model.Bound(list)
+	if err != nil {
+		return nil, err
+	}
+	var inv model.Invalid
+	bound.Range(func(b labels.Label) {
+		switch has.Get(b.Name) {
+		case b.Value:
+		case "":
+			list = append(list, b.Name+"="+strconv.Quote(b.Value))
+		default:
+			inv.Add("matchers", "%s must be %q, which you are bound to", b.Name, b.Value)
+		}
+	})
+	return list, inv.Err()
 }
 
 // bindMatchers adds to the matchers of a silence those that keep it to what the

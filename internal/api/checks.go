@@ -117,7 +117,7 @@ func (a *API) stateOf(rec model.Record) any {
 func (a *API) getCheck(r *http.Request) (any, error) {
 	rec, err := a.deps.Catalog.Get(model.KindCheck, r.PathValue("id"))
 	if err == nil {
-		err = seesCheck(r, rec)
+		err = sees(r, rec)
 	}
 	if err != nil {
 		return nil, err
@@ -288,7 +288,7 @@ type barsAnswer struct {
 func (a *API) checkOf(r *http.Request) (string, error) {
 	rec, err := a.deps.Catalog.Get(model.KindCheck, r.PathValue("id"))
 	if err == nil {
-		err = seesCheck(r, rec)
+		err = sees(r, rec)
 	}
 	if err != nil {
 		return "", err

@@ -153,6 +153,9 @@ func (a *API) list(kind string) func(*http.Request) (any, error) {
 		}
 		var hits []model.Record
 		for _, rec := range a.deps.Catalog.List(kind) {
+			if open(kind) && !labelled(who(r), rec) {
+				continue
+			}
 			if len(q) == 0 || q.matches(recordText(a.deps.Catalog.Redact(rec))) {
 				hits = append(hits, rec)
 			}

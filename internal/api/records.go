@@ -109,6 +109,9 @@ func (a *API) withRecord(rec model.Record, more any) (*reply, error) {
 func (a *API) get(kind string) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		rec, err := a.deps.Catalog.Get(kind, r.PathValue("id"))
+		if err == nil && open(kind) {
+			err = sees(r, rec)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +125,7 @@ func (a *API) create(res resource) func(*http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if spec, err = bind(r, spec, false); err != nil {
+		if spec, err = bind(r, res.kind, spec, false); err != nil {
 			return nil, err
 		}
 		return a.created(r, res, spec, nil)
@@ -159,7 +162,7 @@ func (a *API) update(res resource) func(*http.Request) (any, error) {
 		if err := a.reaches(r, res.kind); err != nil {
 			return nil, err
 		}
-		if spec, err = bind(r, spec, false); err != nil {
+		if spec, err = bind(r, res.kind, spec, false); err != nil {
 			return nil, err
 		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), spec, false); err != nil {
@@ -186,7 +189,7 @@ func (a *API) patch(res resource) func(*http.Request) (any, error) {
 		if err := a.reaches(r, res.kind); err != nil {
 			return nil, err
 		}
-		if patch, err = bind(r, patch, true); err != nil {
+		if patch, err = bind(r, res.kind, patch, true); err != nil {
 			return nil, err
 		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), patch, true); err != nil {

@@ -197,7 +197,7 @@ func (a *API) resourceRoutes(res resource) []route {
 		create = a.createKey
 	}
 	// What is closed to those who are bound to labels has none.
-	bound := res.kind == model.KindCheck
+	bound := open(res.kind)
 	return []route{
 		{pattern: "GET " + base, bound: bound || res.kind == model.KindRegion, need: res.read, handle: list, doc: "Lists " + res.plural + ".", query: params, answer: listOf{rec}},
 		{pattern: "POST " + base, bound: bound, need: res.write, handle: create, doc: "Creates one of the " + res.plural + ".", body: rec.spec, answer: rec, status: http.StatusCreated},

@@ -160,6 +160,9 @@ func (a *API) tryRules(r *http.Request) (any, error) {
 		}
 		t.From = t.To.Add(-d.D())
 	}
+	matchers, err := withBound(boundTo(r), t.Matchers)
+	inv.AddErr("", err)
+	t.Matchers = matchers
 	if err := inv.Err(); err != nil {
 		return nil, err
 	}
@@ -227,6 +230,9 @@ func (a *API) ruleGroups(r *http.Request) (any, error) {
 	}
 	var hits []RuleGroup
 	for _, g := range all {
+		if !boundTo(r).IsEmpty() && (g.File || !a.seesRecord(who(r), model.KindRules, g.Source)) {
+			continue
+		}
 		if source != "" && g.Source != source || !q.matches(groupText(g)) {
 			continue
 		}

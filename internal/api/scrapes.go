@@ -221,12 +221,12 @@ func dryRun(r *http.Request) (bool, error) {
 // platformRoutes are those of rules and scraping beside their records.
 func (a *API) platformRoutes() []route {
 	return []route{
-		{pattern: "POST /v1/rules/try", need: viewer, handle: a.tryRules, doc: "What rule groups would have done in a stretch of the past; nothing is stored or told. With groups the answer has one such object per group under groups.", body: tryBody{}, answer: Trial{}},
-		{pattern: "GET /v1/rules/{id}/versions", need: viewer, handle: a.versions(model.KindRules), doc: "What a record of rules was before, newest change first.", answer: versionsAnswer{},
+		{pattern: "POST /v1/rules/try", bound: true, need: viewer, handle: a.tryRules, doc: "What rule groups would have done in a stretch of the past; nothing is stored or told. With groups the answer has one such object per group under groups.", body: tryBody{}, answer: Trial{}},
+		{pattern: "GET /v1/rules/{id}/versions", bound: true, need: viewer, handle: a.versions(model.KindRules), doc: "What a record of rules was before, newest change first.", answer: versionsAnswer{},
 			query: []param{{"limit", "1 to 100; 20 when left out"}, {"cursor", "the next of the page before"}}},
 		{pattern: "GET /v1/scrapes/{id}/versions", need: viewer, handle: a.versions(model.KindScrape), doc: "What a scrape job was before, newest change first.", answer: versionsAnswer{},
 			query: []param{{"limit", "1 to 100; 20 when left out"}, {"cursor", "the next of the page before"}}},
-		{pattern: "GET /v1/rule-groups", need: viewer, handle: a.ruleGroups, doc: "The rule groups of all servers with their state.", answer: ruleGroupsAnswer{},
+		{pattern: "GET /v1/rule-groups", bound: true, need: viewer, handle: a.ruleGroups, doc: "The rule groups of all servers with their state.", answer: ruleGroupsAnswer{},
 			query: []param{{"q", "words that must all occur in names and expressions; name:, source:, rule:, expr:, server: look at one of them"},
 				{"state", "firing, pending, inactive, broken; several with commas"}, {"source", "only groups of this record or file"},
 				{"limit", "1 to 1000; 50 when left out"}, {"cursor", "the next of the page before"}}},

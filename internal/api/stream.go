@@ -165,7 +165,7 @@ func (a *API) PublishRecord(kind, id, op string) {
 		need = admin
 	}
 	a.hub.publish("record", recordMessage{kind, id, op}, func(who *model.Identity) bool {
-		return model.AtLeast(who.Role, need) && (unbound(who) || kind == model.KindCheck && a.seesRecord(who, kind, id))
+		return model.AtLeast(who.Role, need) && (unbound(who) || open(kind) && a.seesRecord(who, kind, id))
 	})
 }
 

@@ -38,6 +38,9 @@ func (a *API) versions(kind string) func(*http.Request) (any, error) {
 		if !gone {
 			id = rec.ID
 		}
+		if !boundTo(r).IsEmpty() && (gone || !labelled(who(r), rec)) {
+			return nil, model.ErrNotFound
+		}
 		if strings.HasSuffix(id, "/") {
 			return nil, err
 		}

@@ -127,8 +127,37 @@ func TestBoundToLabels(t *testing.T) {
 	_, out = as("GET", "/v1/silences", "")
 	require.NotContains(t, out, id)
 
+	// Rules.
+	group := `{"name":"g","interval":"1s","rules":[{"record":"double","expr":"runs * 2"},{"alert":"Ran","expr":"runs > 0"}]}`
+	code, _ = call(t, a, "POST", "/v1/rules", `{"name":"everybody","groups":[{"name":"x","rules":[{"alert":"Foreign","expr":"vector(1)"}]}]}`)
+	require.Equal(t, http.StatusCreated, code)
+	code, out = as("POST", "/v1/rules", `{"name":"mine","groups":[`+group+`]}`)
+	require.Equal(t, http.StatusCreated, code, out)
+	require.Contains(t, out, `"matchers":["team=\"a\""]`)
+	code, out = as("POST", "/v1/rules", `{"name":"more","matchers":["team=\"b\""],"groups":[`+group+`]}`)
+	require.Equal(t, http.StatusBadRequest, code, out)
+	code, out = as("PATCH", "/v1/rules/mine", `{"matchers":[]}`)
+	require.Equal(t, http.StatusOK, code, out)
+	require.Contains(t, out, `"matchers":["team=\"a\""]`, "they are put back")
+	_, out = as("GET", "/v1/rules", "")
+	require.Contains(t, out, `"mine"`)
+	require.NotContains(t, out, `"everybody"`)
+	code, _ = as("GET", "/v1/rules/everybody/versions", "")
+	require.Equal(t, http.StatusNotFound, code)
+	for _, path := range []string{"/api/v1/rules", "/v1/rule-groups"} {
+		require.Eventually(t, func() bool { _, out = as("GET", path, ""); return strings.Contains(out, `"Ran"`) }, 10*time.Second, 50*time.Millisecond)
+		require.NotContains(t, out, "Foreign")
+	}
+	require.Eventually(t, func() bool { return strings.Contains(count(`double`), `"value"`) }, 20*time.Second, 100*time.Millisecond)
+	require.NotContains(t, count(`double`), `"team":"b"`)
+	_, all = call(t, a, "GET", "/api/v1/query?query=double", "")
+	require.NotContains(t, mustJSON(t, all), `"team":"b"`, "the rule saw one team only")
+	code, out = as("POST", "/v1/rules/try", `{"group":`+group+`,"range":"1h"}`)
+	require.Equal(t, http.StatusOK, code, out)
+	require.NotContains(t, out, `"team":"b"`)
+
 	// The rest.
-	for _, path := range []string{"/v1/receivers", "/v1/rules", "/v1/scrapes", "/v1/nodes", "/v1/export", "/v1/settings", "/api/v2/alerts", "/api/v1/targets", "/v1/cluster"} {
+	for _, path := range []string{"/v1/receivers", "/v1/scrapes", "/v1/nodes", "/v1/export", "/v1/settings", "/api/v2/alerts", "/api/v1/targets", "/v1/cluster"} {
 		code, out := as("GET", path, "")
 		require.Equal(t, http.StatusForbidden, code, "%s: %s", path, out)
 	}

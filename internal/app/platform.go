@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"panoptes/internal/alert"
@@ -186,7 +187,31 @@ func (a *App) allTargets(ctx context.Context) *scrape.Cluster {
 // allRules is what all servers evaluate.
 func (a *App) allRules(ctx context.Context) v1.RulesRetriever {
 	lists := append(askOthers[[]rules.GroupState](ctx, a, methodRules), a.rules.Groups())
-	return rules.ViewOf(rules.Merge(lists...))
+	groups := rules.Merge(lists...)
+	if bound := boundOf(ctx); !bound.IsEmpty() {
+		groups = slices.DeleteFunc(groups, func(g rules.GroupState) bool { return g.File || !a.ruleBoundTo(g.Source, bound) })
+	}
+	return rules.ViewOf(groups)
+}
+
+// ruleBoundTo reports whether the rules of a record are kept to series with labels.
+func (a *App) ruleBoundTo(record string, bound labels.Labels) bool {
+	rec, err := a.catalog.Get(model.KindRules, record)
+	if err != nil {
+		return false
+	}
+	var r struct {
+		Matchers []string `json:"matchers"`
+	}
+	if json.Unmarshal(rec.Spec, &r) != nil {
+		return false
+	}
+	has, err := model.Bound(r.Matchers)
+	if err != nil {
+		return false
+	}
+	who := model.Identity{Bound: bound}
+	return who.Sees(has.Map())
 }
 
 // handlePlatform registers what other servers ask about scraping and rules.

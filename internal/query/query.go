@@ -92,7 +92,7 @@ type Deps struct {
 	ScrapePools   func(context.Context) v1.ScrapePoolsRetriever  // nil = none
 	Targets       func(context.Context) v1.TargetRetriever       // nil = none
 	Alertmanagers func(context.Context) v1.AlertmanagerRetriever // nil = none
-	Rules         func(context.Context) v1.RulesRetriever        // nil = none
+	Rules         func(context.Context) v1.RulesRetriever        // those that who asks may see; nil = none
 	Ready         func() error                                   // an error answers every request with 503 and its text
 	User          func(context.Context) string                   // who asks, for the limit per user; nil = all are one
 	Bound         func(context.Context) labels.Labels            // labels that who asks is bound to: only series that have them are seen; nil = none

@@ -19,7 +19,7 @@ export const AREAS: Area[] = [
   { path: "/hosts", label: "nav.hosts", icon: "host", keys: "g h", whole: true },
   { path: "/alerts", label: "nav.alerts", icon: "bell", keys: "g a" },
   { path: "/silences", label: "nav.silences", icon: "mute", keys: "g s" },
-  { path: "/rules", label: "nav.rules", icon: "rules", keys: "g r", whole: true },
+  { path: "/rules", label: "nav.rules", icon: "rules", keys: "g r" },
   { path: "/events", label: "nav.events", icon: "events", keys: "g e" },
   { path: "/explore", label: "nav.explore", icon: "explore", keys: "g x" },
   { path: "/scrapes", label: "nav.scrapes", icon: "target", keys: "g p", whole: true },
@@ -50,6 +50,7 @@ const ChecksPage = page(() => import("./features/checks/ChecksPage"));
 const EditorPage = page(() => import("./features/checks/EditorPage"));
 const DetailPage = page(() => import("./features/checks/DetailPage"));
 const HostsPage = page(() => import("./features/hosts/HostsPage"));
+const HostGroupsPage = page(() => import("./features/hosts/GroupsPage"));
 const HostPage = page(() => import("./features/hosts/HostPage"));
 const AlertsPage = page(() => import("./features/alerts/AlertsPage"));
 const SilencesPage = page(() => import("./features/silences/SilencesPage"));
@@ -75,6 +76,7 @@ export const ROUTES: { path: string; page: ComponentType }[] = [
   { path: "/checks/:id", page: DetailPage },
   { path: "/checks/:id/edit", page: EditorPage },
   { path: "/hosts", page: HostsPage },
+  { path: "/hosts/groups", page: HostGroupsPage },
   { path: "/hosts/:id", page: HostPage },
   { path: "/alerts", page: AlertsPage },
   { path: "/silences", page: SilencesPage },
