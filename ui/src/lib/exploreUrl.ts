@@ -2,7 +2,7 @@
 
 export interface Panel {
   expr: string;
-  tab: "graph" | "table";
+  tab: "graph" | "table" | "explain";
   range: string;
   end: string;
   step: string;
@@ -19,7 +19,7 @@ export function decodePanels(p: URLSearchParams): Panel[] {
     const tab = get("tab");
     out.push({
       expr,
-      tab: tab === "graph" || tab === "0" ? "graph" : "table",
+      tab: tab === "graph" || tab === "0" ? "graph" : tab === "explain" ? "explain" : "table",
       range: get("range_input") ?? "1h",
       end: get("end_input") ?? "",
       step: get("step_input") ?? "",

@@ -1,9 +1,9 @@
 import { Button } from "@mantine/core";
-import { Page } from "../../components/Page";
 import { Icon } from "../../components/icons";
 import { useT } from "../../i18n/i18n";
 import { useSearchParams } from "wouter";
 import { decodePanels, emptyPanel, encodePanels, type Panel } from "../../lib/exploreUrl";
+import { ExploreTabs } from "./ExploreTabs";
 import { ExplorePanel } from "./ExplorePanel";
 
 export default function ExplorePage() {
@@ -12,8 +12,8 @@ export default function ExplorePage() {
   const panels = decodePanels(params);
   const update = (next: Panel[]) => setParams(encodePanels(next.length ? next : [emptyPanel()]));
   return (
-    <Page
-      title={t("nav.explore")}
+    <ExploreTabs
+      here="/explore"
       actions={
         <Button
           variant="default"
@@ -32,6 +32,6 @@ export default function ExplorePage() {
           onRemove={panels.length > 1 ? () => update(panels.filter((_, j) => j !== i)) : undefined}
         />
       ))}
-    </Page>
+    </ExploreTabs>
   );
 }

@@ -1,13 +1,16 @@
 import { Button, TextInput } from "@mantine/core";
 import { lazy, Suspense, useState } from "react";
-import { useInstant, useRange, formatQuery } from "../../api/prom";
+import { Link } from "wouter";
+import { useExplain, useInstant, useRange, formatQuery } from "../../api/prom";
 import { Empty, Failure, Skeleton } from "../../components/faces";
 import { Icon } from "../../components/icons";
 import { toastError } from "../../components/toast";
 import { num } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
+import { useCan } from "../../session";
 import type { Panel } from "../../lib/exploreUrl";
 import { formatDuration, localInput, parseDuration, parseTime, stepFor } from "../../lib/time";
+import { ExplainView } from "./ExplainView";
 import { ExploreGraph } from "./ExploreGraph";
 import { ExploreTable } from "./ExploreTable";
 import { readHistory, remember } from "./history";
@@ -24,6 +27,7 @@ interface Props {
 /** ExplorePanel is one expression with its answer as a table or a graph. */
 export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
   const { t } = useT();
+  const editor = useCan("editor");
   const [text, setText] = useState(p.expr);
   const [seen, setSeen] = useState(p.expr);
   const [run, setRun] = useState(() => ({ at: Date.now(), n: 0 }));
@@ -38,7 +42,10 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
   const span = { start: endS - range / 1000, end: endS, step };
   const graph = useRange(p.expr, span, { enabled: p.tab === "graph", nonce: run.n });
   const table = useInstant(p.expr, p.end ? endS : null, { enabled: p.tab === "table", nonce: run.n });
-  const query = p.tab === "graph" ? graph : table;
+  const explain = useExplain(p.expr, span, { enabled: p.tab === "explain", nonce: run.n });
+  const answered = p.tab === "graph" ? graph : table;
+  const query = p.tab === "explain" ? explain : answered;
+  const answer = p.tab === "explain" ? undefined : answered.data;
 
   const execute = (expr = text) => {
     setRun((r) => ({ at: Date.now(), n: r.n + 1 }));
@@ -93,13 +100,13 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
       </div>
       <div className="explore-tools">
         <div className="segments" role="group" aria-label={t("explore.view")}>
-          {(["table", "graph"] as const).map((v) => (
+          {(["table", "graph", "explain"] as const).map((v) => (
             <button key={v} type="button" aria-pressed={p.tab === v} onClick={() => onChange({ tab: v })}>
               {t(`explore.${v}`)}
             </button>
           ))}
         </div>
-        {p.tab === "graph" && (
+        {p.tab !== "table" && (
           <div className="segments" role="group" aria-label={t("range.label")}>
             {RANGES.map((r) => (
               <button
@@ -123,7 +130,7 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
             onChange({ end: e.target.value ? new Date(e.target.value).toISOString().slice(0, 19) + "Z" : "" })
           }
         />
-        {p.tab === "graph" && (
+        {p.tab !== "table" && (
           <input
             className="plain-input short"
             aria-label={t("explore.step")}
@@ -132,23 +139,25 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
             onBlur={(e) => onChange({ step: e.target.value.trim() })}
           />
         )}
-        {query.data && !query.isError && (
+        {answer && !query.isError && (
           <small className="muted">
             {t("explore.stats", {
               n:
-                "result" in query.data.data && Array.isArray(query.data.data.result)
-                  ? query.data.data.result.length
+                answer.data.resultType === "matrix" || answer.data.resultType === "vector"
+                  ? answer.data.result.length
                   : 1,
-              ms: num(query.data.seconds * 1000, 0),
+              ms: num(answer.seconds * 1000, 0),
             })}
           </small>
         )}
+        {p.expr && editor && (
+          <Link href={`/rules/new?expr=${encodeURIComponent(p.expr)}`} className="row more">
+            <Icon name="rules" size={15} />
+            {t("explore.rule")}
+          </Link>
+        )}
       </div>
-      {query.data?.warnings.map((w) => (
-        <p key={w} className="stale">
-          {w}
-        </p>
-      ))}
+      {!query.isError && answer && <Notes warnings={answer.warnings} infos={answer.infos} />}
       {!p.expr ? (
         <Empty
           icon="explore"
@@ -158,19 +167,44 @@ export function ExplorePanel({ panel: p, onChange, onRemove }: Props) {
         />
       ) : query.isError ? (
         <Failure compact error={query.error} retry={() => execute()} />
-      ) : !query.data ? (
+      ) : p.tab === "explain" ? (
+        explain.data ? (
+          <ExplainView x={explain.data} onPick={(expr) => execute(expr)} />
+        ) : (
+          <Skeleton rows={1} height={280} />
+        )
+      ) : !answer ? (
         <Skeleton rows={1} height={280} />
       ) : p.tab === "graph" ? (
         <ExploreGraph
-          data={query.data.data}
+          data={answer.data}
           span={span}
           onZoom={zoom}
           onReset={() => onChange({ end: "", range: "1h" })}
         />
       ) : (
-        <ExploreTable data={query.data.data} />
+        <ExploreTable data={answer.data} />
       )}
     </section>
+  );
+}
+
+/** Notes are the warnings of an answer, which may make it wrong, and the hints, which do not. */
+function Notes({ warnings, infos }: { warnings: string[]; infos: string[] }) {
+  const { t } = useT();
+  return (
+    <>
+      {warnings.map((w) => (
+        <p key={w} className="stale" role="status">
+          <b>{t("explore.warning")}</b> <span className="break">{w}</span>
+        </p>
+      ))}
+      {infos.map((w) => (
+        <p key={w} className="hint">
+          <Icon name="info" size={15} /> <span className="break">{w}</span>
+        </p>
+      ))}
+    </>
   );
 }
 

@@ -39,13 +39,16 @@ export function TrialView({ name, trial: x }: { name: string; trial: Trial }) {
 function RuleTrialView({ rule: r, from, to }: { rule: RuleTrial; from: string; to: string }) {
   const { t } = useT();
   const firings = r.firings ?? [];
+  const failed = (r.errors ?? 0) > 0;
   const sum = summary(r, from, to);
   const rows = tracks(firings, from, to);
   const shared = Object.keys(sharedLabels(rows.map((x) => x.labels)));
   return (
     <>
       <p className="trial-head">
-        {r.type === "alerting" && <StatusIcon status={sum.firings ? "down" : "up"} size={15} />}
+        {r.type === "alerting" && (
+          <StatusIcon status={sum.firings ? "down" : failed ? "unknown" : "up"} size={15} />
+        )}
         <b>{r.name}</b>{" "}
         {r.type === "recording" ? (
           <span className="muted">{t("rules.trial.recorded", { n: r.series, samples: r.samples })}</span>
@@ -57,7 +60,7 @@ function RuleTrialView({ rule: r, from, to }: { rule: RuleTrial; from: string; t
               series: t("rules.alerts", { n: sum.alerts }),
             })}
           </span>
-        ) : (
+        ) : failed ? null : (
           <span>{t(r.series ? "rules.trial.quiet" : "rules.trial.nothing")}</span>
         )}
         {r.pendings > 0 && <span className="muted">{t("rules.trial.pending", { n: r.pendings })}</span>}

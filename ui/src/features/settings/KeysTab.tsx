@@ -1,10 +1,8 @@
-import { Button } from "@mantine/core";
 import { useState } from "react";
-import { Dialog } from "../../components/Dialog";
-import { Icon } from "../../components/icons";
-import { toast } from "../../components/toast";
+import { OnceDialog } from "../../components/OnceDialog";
 import { dateTime } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
+import { Bound } from "./Bound";
 import { field } from "./field";
 import { RecordDialog } from "./RecordDialog";
 import { RecordList } from "./RecordList";
@@ -26,6 +24,7 @@ export function KeysTab() {
           <>
             <b>{k.name}</b> <span className="type">{t(`role.${k.role}`)}</span>{" "}
             {k.prefix && <code>{k.prefix}…</code>}
+            <Bound matchers={k.matchers} />
             <small className="muted">
               {k.expires ? t("keys.until", { time: dateTime(k.expires, false) }) : t("keys.forever")}
             </small>
@@ -46,26 +45,18 @@ export function KeysTab() {
               help: t("keys.expires.help"),
               default: "2027-01-01T00:00:00Z",
             }),
+            field("matchers", "list", t("bound.title"), { help: t("bound.help") }),
           ]}
         />
       )}
       {fresh && (
-        <Dialog title={t("keys.fresh")} onClose={() => setFresh("")}>
-          <p>{t("keys.once")}</p>
-          <pre className="secret" data-testid="key">
-            {fresh}
-          </pre>
-          <div className="actions">
-            <Button
-              variant="default"
-              leftSection={<Icon name="copy" size={15} />}
-              onClick={() => void navigator.clipboard.writeText(fresh).then(() => toast(t("common.copied")))}
-            >
-              {t("common.copy")}
-            </Button>
-            <Button onClick={() => setFresh("")}>{t("keys.stored")}</Button>
-          </div>
-        </Dialog>
+        <OnceDialog
+          title={t("keys.fresh")}
+          text={t("keys.once")}
+          secret={fresh}
+          testId="key"
+          onClose={() => setFresh("")}
+        />
       )}
     </>
   );

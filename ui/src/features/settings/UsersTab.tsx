@@ -1,6 +1,7 @@
 import { useState } from "react";
 import type { UserRecord } from "../../api/types";
 import { useT } from "../../i18n/i18n";
+import { Bound } from "./Bound";
 import { field } from "./field";
 import { RecordDialog } from "./RecordDialog";
 import { RecordList } from "./RecordList";
@@ -21,6 +22,7 @@ export function UsersTab() {
         row={(u) => (
           <>
             <b>{u.name}</b> {u.display_name} <span className="type">{t(`role.${u.role}`)}</span>
+            <Bound matchers={u.matchers} />
             {u.disabled && <span className="type">{t("users.disabled")}</span>}
           </>
         )}
@@ -39,6 +41,7 @@ export function UsersTab() {
             field("password", "secret", t("profile.password"), {
               help: t(edit.record ? "users.password.keep" : "users.password.help"),
             }),
+            field("matchers", "list", t("bound.title"), { help: t("bound.help") }),
             field("disabled", "bool", t("users.disable")),
           ]}
         />
