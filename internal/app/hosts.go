@@ -33,7 +33,7 @@ func (a *App) openHosts() (err error) {
 		},
 		Node: a.agent, Nodes: a.agents, Groups: a.hostGroups,
 		Checks: a.checksOfAgent, Check: a.agentCheck, Servers: a.serversForAgents,
-		Scrapes: a.scrapesOfAgent, ActionKey: a.actionKey,
+		Scrapes: a.scrapesOfAgent, ActionKey: a.actionKey, Update: a.rollout.of,
 		Dial: a.dialNode, Alive: a.aliveServers, Owns: a.placement.owns, Probe: a.tryElsewhere,
 		Broadcast:       func(b []byte) { a.cluster.Broadcast(hosts.Part, b) },
 		SessionsChanged: a.wakeAgents,

@@ -139,6 +139,7 @@ func (h hostsForAPI) Detail(ctx context.Context, id string) (api.HostDetail, err
 	hello, _ := h.fleet.Hello(id)
 	return api.HostDetail{
 		Actions:  hello.Actions,
+		Update:   h.hostUpdate(id),
 		HostRow:  api.HostRow{Host: x, Groups: groupsOf(h.hostGroups(), x), Alerts: h.alertsByHost(ctx)[x.Name], Usage: h.usage.All(ctx)[x.Name]},
 		Settings: api.HostSettings{Interval: s.Interval, Collectors: s.Collectors, Labels: s.Labels, Processes: s.Processes},
 	}, nil

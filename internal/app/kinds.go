@@ -192,6 +192,8 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 					_, err = selfwatch.ParseSettings(s.Value)
 				case settingNotifications:
 					_, err = parseNotifications(s.Value)
+				case settingAgentUpdate, settingAgentUpdateState:
+					err = parseAgentUpdate(s.Name, s.Value)
 				default:
 					return model.Invalid{{Field: "name", Msg: fmt.Sprintf("there is no setting %q; known: %s, %s, %s", s.Name, settingRetention, settingSelf, settingNotifications)}}
 				}

@@ -40,6 +40,7 @@ func (a *App) handle() error {
 	a.handlePlatform(s)
 	a.handleQueries(s)
 	a.handleHosts(s)
+	a.release.Register(s)
 	s.HandleStream(methodQuery, servers, a.forward.serve)
 	wire.HandleJSON(s, methodNode, servers, func(ctx context.Context, _ model.Peer, _ struct{}) (nodeInfo, error) {
 		return a.ownInfo(ctx), nil

@@ -26,24 +26,40 @@ func (h *Hosts) Programs() []AgentProgram {
 	defer h.mu.Unlock()
 	out := make([]AgentProgram, 0, len(nodes))
 	for _, n := range nodes {
-		st := h.states[n.ID]
-		e, open := h.holderLocked(n.ID, alive)
-		var hello *uplink.Hello
-		switch {
-		case open && e.Hello != nil:
-			hello = e.Hello
-		case st != nil && st.Hello != nil:
-			hello = st.Hello
-		default:
-			continue
+		if p, ok := h.programLocked(n, alive); ok {
+			out = append(out, p)
 		}
-		p := AgentProgram{Node: n, Version: hello.Version, Online: open, Update: hello.Update}
-		if st != nil {
-			p.Status, p.Since = st.Status, st.Since
-		}
-		out = append(out, p)
 	}
 	return out
+}
+
+// Program is the program of one agent, false when it never sent.
+func (h *Hosts) Program(nodeID string) (AgentProgram, bool) {
+	n, ok := h.deps.Node(nodeID)
+	if !ok {
+		return AgentProgram{}, false
+	}
+	alive := h.deps.Alive()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.programLocked(n, alive)
+}
+
+func (h *Hosts) programLocked(n model.Node, alive []string) (AgentProgram, bool) {
+	st := h.states[n.ID]
+	e, open := h.holderLocked(n.ID, alive)
+	hello := e.Hello
+	if !open || hello == nil {
+		if st == nil || st.Hello == nil {
+			return AgentProgram{}, false
+		}
+		hello = st.Hello
+	}
+	p := AgentProgram{Node: n, Version: hello.Version, Online: open, Update: hello.Update}
+	if st != nil {
+		p.Status, p.Since = st.Status, st.Since
+	}
+	return p, true
 }
 
 // programSays takes what an agent says of its update.
