@@ -44,7 +44,7 @@ func setUp(t *testing.T, change ...func(*api.Config, *api.Deps)) *bench {
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "mounted "+r.URL.Path) })
 	cfg := api.Config{ServerName: "test", Version: "1.2.3", Node: "n1"}
 	deps := api.Deps{
-		Auth: b.auth, Catalog: b.cat, Checks: b.checks, Receivers: memReceivers{}, Events: b.events, Push: memPush{}, Cluster: b.cluster, Hosts: memHosts{}, Rules: memRules{}, Scrapes: memScrapes{},
+		Auth: b.auth, Catalog: b.cat, Checks: b.checks, Receivers: memReceivers{}, Events: b.events, Push: memPush{}, Cluster: b.cluster, Hosts: memHosts{}, Backups: memBackups{}, Rules: memRules{}, Scrapes: memScrapes{},
 		Health: func(context.Context) api.Health {
 			return api.Health{Status: "warning", Score: 90, Parts: []api.HealthPart{{Name: "disk", Level: "L3", Status: "warning", Message: "85 % full"}}}
 		},

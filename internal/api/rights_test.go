@@ -41,7 +41,7 @@ func needed(method, path string) string {
 		return ""
 	case under("/v1/users") || under("/v1/keys") || path == "/-/reload" || under("/v1/settings") && method != "GET" || under("/api/v1/admin"):
 		return model.RoleAdmin
-	case under("/v1/tokens") || path == "/v1/agent-install" || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
+	case under("/v1/tokens") || under("/v1/backup") || path == "/v1/agent-install" || under("/v1/import") || under("/v1/cluster/ca") || (under("/v1/nodes") || under("/v1/cluster")) && method != "GET":
 		return model.RoleAdmin
 	case strings.HasSuffix(path, "/live"):
 		return model.RoleViewer
