@@ -41,6 +41,9 @@ var notOursPattern = regexp.MustCompile(`^node_(bcache|bcachefs|btrfs|dmmultipat
 var volatile = regexp.MustCompile(`^node_(procs_|processes_|load1$|memory_(Dirty|Writeback|Active|Inactive|Mapped|AnonPages|Buffers|KernelStack|PageTables|MemFree|Shmem)|` +
 	`sockstat_|tcp_connection_states|disk_io_now|filefd_allocated|cpu_scaling_frequency|hwmon_|softnet_backlog|udp_queues|timex_|netstat_Tcp_CurrEstab|entropy_)`)
 
+// noNetwork is what go says when there is no way to the modules.
+var noNetwork = regexp.MustCompile(`dial tcp|no such host|proxyconnect|module lookup disabled|i/o timeout`)
+
 // TestSameAsNodeExporter builds and starts the real exporter and compares names,
 // labels and values on this machine.
 func TestSameAsNodeExporter(t *testing.T) {
@@ -50,6 +53,9 @@ func TestSameAsNodeExporter(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/prometheus/node_exporter")
 	build.Dir = dir
 	out, err := build.CombinedOutput()
+	if err != nil && noNetwork.Match(out) {
+		t.Skipf("node_exporter's modules cannot be fetched here: %s", out)
+	}
 	require.NoError(t, err, "%s", out)
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
