@@ -37,12 +37,12 @@ func (s *Services) Act(ctx context.Context, r uplink.ActionRequest) uplink.Actio
 	}
 	done := make(chan uplink.ActionResult, 1)
 	s.wg.Go(func() {
-		defer s.acting.Unlock()
 		res := s.judge(&r)
 		if res.Result == "" {
 			res = s.restart(s.ctx, a.Kind, a.Name)
 		}
 		s.report("host.restart_request", a.Kind, a.Name, a.Actor, res)
+		s.acting.Unlock() // before it is told: the next request may follow at once
 		done <- res
 	})
 	select {
