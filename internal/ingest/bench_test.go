@@ -46,7 +46,7 @@ func cpuTime() time.Duration {
 }
 
 // requests holds one round of samples of all series, compressed.
-func benchRequests(b *testing.B, t int64) [][]byte {
+func benchRequests(b *testing.B, version int, t int64) [][]byte {
 	b.Helper()
 	var out [][]byte
 	for first := 0; first < benchSeries; first += benchBatch {
@@ -65,6 +65,9 @@ func benchRequests(b *testing.B, t int64) [][]byte {
 			})
 		}
 		raw, err := req.Marshal()
+		if version == 2 {
+			raw, err = asVersion2(&req).Marshal()
+		}
 		require.NoError(b, err)
 		out = append(out, snappy.Encode(nil, raw))
 	}
@@ -74,12 +77,12 @@ func benchRequests(b *testing.B, t int64) [][]byte {
 // benchmark stores one request per iteration, series known, and reports
 // samples per second of the whole process' CPU time, garbage collection and
 // the TSDB's work included.
-func benchmark(b *testing.B, handler func(*tsdb.DB) http.Handler) {
+func benchmark(b *testing.B, version int, handler func(*tsdb.DB) http.Handler) {
 	h := handler(openDB(b))
 	send := func(body []byte) {
 		r := httptest.NewRequest(http.MethodPost, writePath, io.NopCloser(bytes.NewReader(body)))
 		r.ContentLength = int64(len(body))
-		r.Header.Set("Content-Type", "application/x-protobuf")
+		r.Header.Set("Content-Type", kinds[version])
 		s := &sink{header: http.Header{}}
 		h.ServeHTTP(s, r)
 		if s.code != http.StatusNoContent {
@@ -87,7 +90,7 @@ func benchmark(b *testing.B, handler func(*tsdb.DB) http.Handler) {
 		}
 	}
 	t := time.Now().Add(-time.Hour).UnixMilli()
-	round := benchRequests(b, t)
+	round := benchRequests(b, version, t)
 	for _, body := range round {
 		send(body)
 	}
@@ -99,7 +102,7 @@ func benchmark(b *testing.B, handler func(*tsdb.DB) http.Handler) {
 		if n%len(round) == 0 { // the next round has later times
 			b.StopTimer()
 			t += 1000
-			round = benchRequests(b, t)
+			round = benchRequests(b, version, t)
 			runtime.GC() // what making the requests left behind is not the handler's
 			b.StartTimer()
 		}
@@ -111,16 +114,21 @@ func benchmark(b *testing.B, handler func(*tsdb.DB) http.Handler) {
 	b.ReportMetric(float64(n*benchBatch)/cpu.Seconds()/1e6, "Msamples/cpu-s")
 }
 
-func BenchmarkRemoteWrite1(b *testing.B) {
-	b.Run("ours", func(b *testing.B) {
-		benchmark(b, func(db *tsdb.DB) http.Handler {
-			h, _ := newHandler(b, ingest.Config{MaxSeriesPerSource: benchSeries}, db)
-			return h
+// kinds are the content types of the versions.
+var kinds = map[int]string{1: "application/x-protobuf", 2: v2Type}
+
+func BenchmarkRemoteWrite(b *testing.B) {
+	for version, message := range map[int]remoteapi.WriteMessageType{1: remoteapi.WriteV1MessageType, 2: remoteapi.WriteV2MessageType} {
+		b.Run(fmt.Sprintf("%d/ours", version), func(b *testing.B) {
+			benchmark(b, version, func(db *tsdb.DB) http.Handler {
+				h, _ := newHandler(b, ingest.Config{MaxSeriesPerSource: benchSeries}, db)
+				return h
+			})
 		})
-	})
-	b.Run("prometheus", func(b *testing.B) {
-		benchmark(b, func(db *tsdb.DB) http.Handler {
-			return remote.NewWriteHandler(slog.New(slog.DiscardHandler), nil, db, remoteapi.MessageTypes{remoteapi.WriteV1MessageType}, false, false, false)
+		b.Run(fmt.Sprintf("%d/prometheus", version), func(b *testing.B) {
+			benchmark(b, version, func(db *tsdb.DB) http.Handler {
+				return remote.NewWriteHandler(slog.New(slog.DiscardHandler), nil, db, remoteapi.MessageTypes{message}, false, false, false)
+			})
 		})
-	})
+	}
 }

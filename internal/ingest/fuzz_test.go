@@ -6,6 +6,7 @@ import (
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/ingest"
@@ -42,7 +43,16 @@ func FuzzV1Body(f *testing.F) {
 }
 
 func FuzzV2(f *testing.F) {
-	b, err := v2Request("m", 1000).Marshal()
+	req := v2Request("m", 1000)
+	b, err := req.Marshal()
+	require.NoError(f, err)
+	f.Add(b)
+	ts := &req.Timeseries[0]
+	ts.Samples[0].StartTimestamp = 500
+	ts.Metadata = writev2.Metadata{Type: 3, HelpRef: 2, UnitRef: 4}
+	ts.Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Timestamp: 1000}}
+	ts.Histograms = []writev2.Histogram{{Timestamp: 1000, StartTimestamp: 500, Sum: 1, Schema: 12}}
+	b, err = req.Marshal()
 	require.NoError(f, err)
 	f.Add(b)
 	fuzzHandler(f, writePath, v2Type, compress)
@@ -51,4 +61,14 @@ func FuzzV2(f *testing.F) {
 func FuzzOTLP(f *testing.F) {
 	f.Add(otlpBody(f, time.UnixMilli(1000)))
 	fuzzHandler(f, "/api/v1/otlp/v1/metrics", "application/x-protobuf", func(b []byte) []byte { return b })
+}
+
+func FuzzOTLPJSON(f *testing.F) {
+	for kind, body := range otlpBodies(f, shop(time.UnixMilli(1000), true)) {
+		if kind == "application/json" {
+			f.Add(body)
+		}
+	}
+	f.Add([]byte(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}`))
+	fuzzHandler(f, "/api/v1/otlp/v1/metrics", "application/json", func(b []byte) []byte { return b })
 }
