@@ -119,6 +119,11 @@ func ask(base, path string, query url.Values) (string, error) {
 	return string(out), err
 }
 
+func decode(t testing.TB, data []byte, out any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(data, out), "%s", data)
+}
+
 // number evaluates a query that gives one value; 0 when it gives none.
 func number(t testing.TB, base, query string) float64 {
 	t.Helper()

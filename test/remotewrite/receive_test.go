@@ -136,6 +136,17 @@ func TestPrometheusWritesToUs(t *testing.T) {
 					assert.Contains(c, got, fmt.Sprintf("%q", kind), metric)
 				}, patience, 200*time.Millisecond)
 			}
+			// Remote read, by a Prometheus that has nothing itself.
+			reader := startPrometheus(t, map[string]any{"remote_read": []any{map[string]any{
+				"url": srv.URL + "/api/v1/read", "read_recent": true, "authorization": map[string]any{"credentials": harness.APIKey},
+			}}})
+			for _, expr := range []string{`{job="conf"}`, `histogram_count(conf_native_seconds)`, `rate(conf_requests_total[3s])`} {
+				want, err := ask(base, "/api/v1/query_range", over(expr))
+				require.NoError(t, err)
+				got, err := ask(reader, "/api/v1/query_range", over(expr))
+				require.NoError(t, err)
+				require.Equal(t, want, got, "remote read of %s", expr)
+			}
 			// The sender reads the answer's headers: what they do not tell of it counts as failed.
 			for _, what := range []string{"samples", "histograms", "exemplars"} {
 				metric := "prometheus_remote_storage_" + what
