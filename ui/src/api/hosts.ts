@@ -91,6 +91,8 @@ export interface HostGroup extends Meta {
   collectors?: Record<string, boolean> | null;
   processes?: string[] | null;
   labels?: Record<string, string> | null;
+  mesh?: { peers: string[]; interval?: string; port?: number } | null;
+  services?: { kind: string; name: string; match?: string }[] | null;
 }
 
 /** useHosts pages through the list; the server filters and sorts, trouble first if nothing else is asked. */

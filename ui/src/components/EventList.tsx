@@ -19,7 +19,7 @@ function eventHref(e: Event): string | undefined {
   const [kind, id] = e.subject.split("/");
   if (kind === "check" && id) return `/checks/${id}`;
   if (kind === "alert") return e.labels?.check ? `/checks/${encodeURIComponent(e.labels.check)}` : "/alerts";
-  if (kind === "node" && id) return `/servers/${encodeURIComponent(id)}`;
+  if (kind === "node" && id) return `/${e.labels?.host ? "hosts" : "servers"}/${encodeURIComponent(id)}`;
   if (kind === "rules" && id) return `/rules/${encodeURIComponent(id)}/versions`;
   if (kind === "scrape" && id) return `/scrapes/${encodeURIComponent(id)}/versions`;
   if (kind === "receiver") return "/settings/receivers";

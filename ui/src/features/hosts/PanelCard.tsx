@@ -6,6 +6,7 @@ import { useT, type Key } from "../../i18n/i18n";
 import { encodePanels } from "../../lib/exploreUrl";
 import type { Feed } from "./feed";
 import { arrange, lineName, type Panel } from "./panels";
+import { iec } from "./view";
 import { top, ways, type Window } from "./series";
 
 const SyncChart = lazy(() => import("./SyncChart"));
@@ -67,7 +68,13 @@ export function PanelCard({ panel: p, feed, host, interval, window: win, onZoom,
     p.queries.slice(0, 4).map((q) => ({ expr: q.expr(how), tab: "graph", range: "1h", end: "", step: "" })),
   ).toString()}`;
   return (
-    <section ref={ref} className="card panel" aria-label={title} data-panel={p.id}>
+    <section
+      ref={ref}
+      className="card panel"
+      hidden={p.optional === true && drawn?.lines.length === 0}
+      aria-label={title}
+      data-panel={p.id}
+    >
       <h3>
         {title}
         <Link
@@ -89,6 +96,7 @@ export function PanelCard({ panel: p, feed, host, interval, window: win, onZoom,
             {...drawn}
             height={HEIGHT}
             format={p.unit}
+            binary={p.unit === iec}
             stacked={p.stacked === true}
             min={p.min}
             cap={p.cap}

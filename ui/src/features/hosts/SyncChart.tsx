@@ -17,6 +17,8 @@ interface Props {
   range: [number, number];
   format: (v: number) => string;
   stacked?: boolean;
+  /** The axis is parted at powers of two. */
+  binary?: boolean;
   min?: number | undefined;
   cap?: number | undefined;
   height?: number;
@@ -25,6 +27,7 @@ interface Props {
   onReset?: () => void;
 }
 
+const BINARY = Array.from({ length: 52 }, (_, i) => 2 ** i);
 const SYNC = "host";
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 // Only where the pointer is goes from chart to chart, not what is dragged.
@@ -52,6 +55,7 @@ export default function SyncChart({
   range,
   format,
   stacked = false,
+  binary = false,
   min,
   cap,
   height = 170,
@@ -64,7 +68,7 @@ export default function SyncChart({
   const legend = useRef<HTMLUListElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
-  const shape = JSON.stringify([lines, stacked]);
+  const shape = JSON.stringify([lines, stacked, binary]);
   const data = useMemo(() => {
     const shown = rows.map((r, i) => {
       const l = lines[i];
@@ -129,6 +133,7 @@ export default function SyncChart({
               ...axis,
               size: 66,
               space: 34,
+              ...(binary ? { incrs: BINARY } : {}),
               values: (_u, vs) => vs.map((v) => live.current.format(Math.abs(v))),
             },
           ],

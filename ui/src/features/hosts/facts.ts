@@ -23,7 +23,11 @@ export const usePresence = (host: string, at: number | null) =>
       const before = Date.now() / 1000;
       const { data } = await instantQuery(
         anyOf("__name__", PRESENCE)
-          .map((m) => `count by (__name__) (last_over_time({host=${promString(host)},${m}}[1h]))`)
+          .map(
+            (m) =>
+              // "or" does not tell metrics apart by their names: the name becomes a label.
+              `count by (m) (label_replace(last_over_time({host=${promString(host)},${m}}[1h]), "m", "$1", "__name__", "(.+)"))`,
+          )
           .join(" or "),
         at,
         signal,
@@ -33,7 +37,7 @@ export const usePresence = (host: string, at: number | null) =>
       // The answer carries the time that "now" was taken for.
       const skew = at === null && then !== undefined ? then - (before + Date.now() / 1000) / 2 : 0;
       return {
-        names: new Set(list.map((s) => s.metric.__name__ ?? "")),
+        names: new Set(list.map((s) => s.metric.m ?? "")),
         skew: Math.abs(skew) > 2 ? skew : 0,
       };
     },

@@ -25,7 +25,8 @@ export interface Panel {
   cap?: number;
   limit?: number;
   order?: string[];
-  wide?: boolean;
+  /** Left out when it is there but empty, such as swap that a host has not. */
+  optional?: boolean;
 }
 export const SECTIONS = [
   "cpu",
@@ -44,7 +45,7 @@ export type SectionName = (typeof SECTIONS)[number];
 
 const label = (k: string) => (m: Record<string, string>) => m[k] ?? "";
 const dev = label("device");
-const REAL_NET = 'device!~"lo|veth.*|cali.*|cni.*|tap.*|dummy.*"';
+const REAL_NET = 'device!~"lo|veth.*|cali.*|cni.*|tap.*|dummy.*|ifb.*"';
 const REAL_DISK = 'device!~"(loop|ram|zram|sr|fd|dm-).*"';
 const REAL_FS = 'fstype!~"tmpfs|devtmpfs|ramfs|squashfs|iso9660|fuse.lxcfs|nsfs"';
 export const FS_MATCH = REAL_FS;
@@ -153,9 +154,11 @@ export const PANELS: Panel[] = [
     id: "swap",
     section: "memory",
     needs: ["node_memory_SwapTotal_bytes"],
+    optional: true,
     queries: [
       {
-        expr: (w) => `${w.gauge("node_memory_SwapTotal_bytes")} - ${w.gauge("node_memory_SwapFree_bytes")}`,
+        expr: (w) =>
+          `(${w.gauge("node_memory_SwapTotal_bytes")} > 0) - ${w.gauge("node_memory_SwapFree_bytes")}`,
         name: "hosts.n.used",
       },
       { expr: (w) => `${w.gauge("node_memory_SwapTotal_bytes")} > 0`, name: "hosts.n.size" },
@@ -333,10 +336,15 @@ export const PANELS: Panel[] = [
     section: "network",
     needs: ["node_nf_conntrack_entries"],
     queries: [
-      { expr: (w) => w.gauge("node_nf_conntrack_entries"), name: "hosts.n.entries" },
-      { expr: (w) => w.gauge("node_nf_conntrack_entries_limit"), name: "hosts.n.limit" },
+      {
+        expr: (w) =>
+          `${w.gauge("node_nf_conntrack_entries")} / ${w.gauge("node_nf_conntrack_entries_limit")}`,
+        name: "hosts.n.oflimit",
+      },
     ],
-    unit: (v) => si(v),
+    unit: share,
+    min: 0.02,
+    cap: 1,
   },
   {
     id: "toptime",

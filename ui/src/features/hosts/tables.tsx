@@ -91,7 +91,8 @@ export function FileSystems({ h, at, interval }: Props) {
       ["free", sel("node_filesystem_files_free", FS_MATCH)],
       ["ro", sel("node_filesystem_readonly", FS_MATCH)],
       ["bad", sel("node_filesystem_device_error", FS_MATCH)],
-      ["full", `${avail} / -(deriv(${avail}[6h]) < 0)`],
+      // Less than an hour says nothing about the hours to come.
+      ["full", `${avail} / -(deriv(${avail}[6h]) < 0) and ${avail} offset 1h`],
     ],
     at,
     60_000,

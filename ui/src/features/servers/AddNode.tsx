@@ -1,9 +1,10 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { useCreateToken, type Node, type NodeRole, type Token } from "../../api/cluster";
+import { useAgentInstall } from "../../api/hosts";
 import { useResource } from "../../api/resources";
 import { Dialog } from "../../components/Dialog";
-import { Failure } from "../../components/faces";
+import { Failure, Skeleton } from "../../components/faces";
 import { fieldErrors } from "../../components/formErrors";
 import { Icon } from "../../components/icons";
 import { toast } from "../../components/toast";
@@ -44,14 +45,26 @@ export default function AddNode({
   if (create.data)
     return (
       <Dialog title={t("servers.add.ready")} onClose={onClose} wide>
-        <Command
-          made={create.data}
-          command={joinCommand(
-            { role, token: create.data.token ?? "", region, name, bind },
-            joinAddress(nodes, location.hostname),
-          )}
-          onClose={onClose}
-        />
+        {role === "agent" ? (
+          <Install
+            token={create.data.token ?? ""}
+            fallback={joinCommand(
+              { role, token: create.data.token ?? "", region },
+              joinAddress(nodes, location.hostname),
+            )}
+            made={create.data}
+            onClose={onClose}
+          />
+        ) : (
+          <Command
+            made={create.data}
+            command={joinCommand(
+              { role, token: create.data.token ?? "", region, name, bind },
+              joinAddress(nodes, location.hostname),
+            )}
+            onClose={onClose}
+          />
+        )}
       </Dialog>
     );
   return (
@@ -142,12 +155,57 @@ export default function AddNode({
   );
 }
 
-function Command({ made, command, onClose }: { made: Token; command: string; onClose: () => void }) {
+const WAYS = ["linux", "docker", "kubernetes", "windows"] as const;
+
+/** Install shows how to install an agent with the token, by kind of machine. */
+function Install({
+  token,
+  fallback,
+  made,
+  onClose,
+}: {
+  token: string;
+  fallback: string;
+  made: Token;
+  onClose: () => void;
+}) {
+  const { t } = useT();
+  const query = useAgentInstall(token);
+  const [way, setWay] = useState<(typeof WAYS)[number]>("linux");
+  if (query.isPending) return <Skeleton rows={2} height={60} />;
+  const ways = WAYS.filter((w) => query.data?.[w]);
+  const command = query.data?.[way];
+  if (!command) return <Command made={made} command={fallback} onClose={onClose} />;
+  return (
+    <>
+      <div className="segments" role="group" aria-label={t("servers.add.where")}>
+        {ways.map((w) => (
+          <button key={w} type="button" aria-pressed={w === way} onClick={() => setWay(w)}>
+            {t(`servers.way.${w}`)}
+          </button>
+        ))}
+      </div>
+      <Command made={made} command={command} help={t(`servers.way.${way}.help`)} onClose={onClose} />
+    </>
+  );
+}
+
+function Command({
+  made,
+  command,
+  help,
+  onClose,
+}: {
+  made: Token;
+  command: string;
+  help?: string;
+  onClose: () => void;
+}) {
   const { t } = useT();
   const now = useNow();
   return (
     <>
-      <p>{t(made.role === "agent" ? "servers.add.run.agent" : "servers.add.run")}</p>
+      <p>{help ?? t(made.role === "agent" ? "servers.add.run.agent" : "servers.add.run")}</p>
       <pre className="secret wrap" data-testid="join">
         {command}
       </pre>
@@ -157,7 +215,7 @@ function Command({ made, command, onClose }: { made: Token; command: string; onC
           {t("servers.add.until", { time: dateTime(made.expires, false), left: ago(made.expires, now) })}
         </span>
       </p>
-      {/NAME|ADDRESS|REGION/.test(command) && <p className="muted">{t("servers.add.fill")}</p>}
+      {!help && /NAME|ADDRESS|REGION/.test(command) && <p className="muted">{t("servers.add.fill")}</p>}
       <div className="actions">
         <Button
           variant="default"

@@ -159,7 +159,7 @@ function Agents({ agents }: { agents: Node[] }) {
           <li key={n.id}>
             <div className="record-main">
               <NodePill state={n.state} />
-              <Link href={`/servers/${encodeURIComponent(n.id)}`}>{n.name}</Link>
+              <Link href={`/hosts/${encodeURIComponent(n.id)}`}>{n.name}</Link>
               <Marks n={n} />
               <small className="muted">
                 {n.region} {n.version}

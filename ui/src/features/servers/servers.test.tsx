@@ -76,7 +76,7 @@ test("a token is made and the whole command is shown", async () => {
   );
   show(<ServersPage />, "/servers", "admin");
   await userEvent.click(await screen.findByRole("button", { name: "Add a server or agent" }));
-  const dialog = await screen.findByRole("dialog");
+  const dialog = await screen.findByRole("dialog", {}, { timeout: 15_000 });
   await userEvent.click(within(dialog).getByRole("button", { name: "witness" }));
   await userEvent.type(within(dialog).getByLabelText("Name of the new machine"), "w1");
   await userEvent.click(within(dialog).getByRole("button", { name: "Make the command" }));
@@ -122,7 +122,7 @@ test("a live server is removed by force, and only after a question", async () =>
     "admin",
   );
   await userEvent.click(await screen.findByRole("button", { name: "Remove" }));
-  const ask = await screen.findByRole("dialog");
+  const ask = await screen.findByRole("dialog", {}, { timeout: 15_000 });
   expect(ask).toHaveTextContent("It is alive.");
   expect(calls.some((c) => c.method === "DELETE")).toBe(false);
   await userEvent.click(within(ask).getByRole("button", { name: "Remove" }));

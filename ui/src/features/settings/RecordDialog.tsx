@@ -8,7 +8,7 @@ import { FieldInput } from "../../components/FieldInput";
 import { fieldErrors } from "../../components/formErrors";
 import { toast } from "../../components/toast";
 import { useT } from "../../i18n/i18n";
-import { errorFor, orphans, setPath, specOf } from "../../lib/fields";
+import { errorFor, getPath, orphans, setPath, specOf } from "../../lib/fields";
 
 interface Props {
   resource: ResourceName;
@@ -73,7 +73,7 @@ export function RecordDialog({
             <FieldInput
               key={f.name}
               field={f}
-              value={draft[f.name]}
+              value={getPath(draft, f.name)}
               error={errorFor(errors, f.name)}
               onChange={(v) => setDraft(setPath(draft, f.name, v))}
             />
