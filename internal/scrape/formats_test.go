@@ -217,9 +217,9 @@ func TestABadTargetCostsOnlyItsOwnFailure(t *testing.T) {
 	s, _ := start(t, scrape.Config{}, scrape.Deps{Appendable: db})
 	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
-	s.Update([]model.Record{record(t, "j", `{"scrape_interval":"3s","scrape_timeout":"2s","sample_limit":1500,"body_size_limit":"8MiB","static_configs":`+string(b)+`,
+	s.Update([]model.Record{record(t, "j", `{"scrape_interval":"6s","scrape_timeout":"5s","sample_limit":1500,"body_size_limit":"8MiB","static_configs":`+string(b)+`,
 		"relabel_configs":[{"source_labels":["__metrics_path__"],"target_label":"instance"}]}`)})
-	within(t, 60*time.Second, func() bool {
+	within(t, 90*time.Second, func() bool {
 		n := 0
 		for _, a := range s.Snapshot().Active {
 			if a.Health != "unknown" {
