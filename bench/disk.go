@@ -21,7 +21,7 @@ const (
 	diskSeries = 1000
 	diskSpan   = 9 * time.Hour // several blocks of two hours
 	diskEvery  = 15 * time.Second
-	diskWait   = 2 * time.Minute
+	diskWait   = 4 * time.Minute // ours cuts blocks when its first chunks are in files, up to two minutes later
 )
 
 // compareDisk writes hours of samples such as hosts make and measures the

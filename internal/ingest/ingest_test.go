@@ -39,6 +39,9 @@ const writePath = "/api/v1/write"
 func openDB(t testing.TB) *tsdb.DB {
 	t.Helper()
 	opts := tsdb.DefaultOptions()
+	if _, bench := t.(*testing.B); !bench {
+		opts.StripeSize = 256 // a few series; it is opened often
+	}
 	opts.OutOfOrderTimeWindow = time.Hour.Milliseconds()
 	opts.EnableExemplarStorage, opts.MaxExemplars = true, 1000
 	opts.WALCompression = compression.Zstd
