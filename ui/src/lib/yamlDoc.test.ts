@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { placed, readRules, template, writeRules } from "./rulesDoc";
-import { fieldPath, readYaml, writeYaml } from "./yamlDoc";
+import { fieldPath, readYaml, typedYaml, writeYaml } from "./yamlDoc";
 
 const FILE = `# shop
 groups:
@@ -58,15 +58,8 @@ describe("rule files", () => {
 
   test("faults of the server go to their lines in order", () => {
     const { line } = readRules(FILE, "");
-    expect(
-      placed(
-        { "groups[0].rules[1].expr": "bad", "groups[0].name": "groups[0].name is taken", name: "x" },
-        line,
-        "groups",
-      ),
-    ).toEqual([
-      { line: 0, message: "[0].rules[1].expr: bad" },
-      { line: 0, message: "groups[0].name is taken" },
+    expect(placed({ "config.groups[0].name": "taken", name: "x" }, line, "config")).toEqual([
+      { line: 3, message: "groups[0].name: taken" },
     ]);
     expect(placed({ "groups[0].rules[1].expr": "bad", "groups[0].name": "taken" }, line)).toEqual([
       { line: 3, message: "groups[0].name: taken" },
@@ -109,4 +102,30 @@ test("long lines are not broken", () => {
       .trim()
       .split("\n"),
   ).toHaveLength(1);
+});
+
+test("numbers and truth values are those of YAML 1.1, except where all is text", () => {
+  expect(
+    typedYaml(`sample_limit: 100
+honor_labels: yes
+quoted: "yes"
+nothing:
+password: <redacted>
+relabel_configs:
+  - {regex: 1, target_label: "on", replacement: no}
+static_configs:
+  - targets: [a:1]
+    labels: {version: 1.10, flag: true}
+`),
+  ).toEqual({
+    sample_limit: 100,
+    honor_labels: true,
+    quoted: "yes",
+    nothing: null,
+    password: "<redacted>",
+    relabel_configs: [{ regex: "1", target_label: "on", replacement: "no" }],
+    static_configs: [{ targets: ["a:1"], labels: { version: "1.10", flag: "true" } }],
+  });
+  expect(typedYaml("a: [")).toBeUndefined();
+  expect(typedYaml("a: &x 1\nb: *x\n")).toBeUndefined();
 });

@@ -22,6 +22,8 @@ export function fieldPath(field: string): (string | number)[] {
   );
 }
 
+const ALIASED = /(^|\s)[&*]\w|<<:/m;
+
 // An empty value is nothing, and not an empty text, unless it is quoted.
 const empty = (v: Scalar) => v.value === "" && (v.type === "PLAIN" || v.type === undefined);
 
@@ -81,14 +83,57 @@ export function readYaml(text: string): YamlDoc {
   let value: Json | undefined;
   if (!faults.length) {
     // Aliases and merges are resolved by the reader; without them the tree keeps what was quoted.
-    const aliased = /(^|\s)[&*]\w|<<:/m.test(text);
     try {
-      value = aliased ? (doc.toJS({ maxAliasCount: 1000 }) as Json) : plain(doc.contents);
+      value = ALIASED.test(text) ? (doc.toJS({ maxAliasCount: 1000 }) as Json) : plain(doc.contents);
     } catch (e) {
       faults.push({ line: 0, message: e instanceof Error ? e.message : String(e) });
     }
   }
   return { value, faults, line };
+}
+
+// In these every value is a text, whatever it looks like: version: 1.10.
+const TEXT_PARTS = new Set([
+  "labels",
+  "params",
+  "http_headers",
+  "external_labels",
+  "node_meta",
+  "annotations",
+]);
+const TEXT_KEYS = new Set(["replacement", "regex", "separator"]);
+const WORDS: Record<string, boolean> = Object.fromEntries([
+  ...["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"].map((w) => [w, true]),
+  ...["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"].map((w) => [w, false]),
+]);
+
+function typed(v: unknown, asText: boolean): Json {
+  if (isMap(v)) {
+    const out: JsonObject = {};
+    for (const p of v.items) {
+      const k = isScalar(p.key) ? String(p.key.value) : "";
+      out[k] = typed(p.value, asText || (TEXT_PARTS.has(k) && !isScalar(p.value)) || TEXT_KEYS.has(k));
+    }
+    return out;
+  }
+  if (isSeq(v)) return v.items.map((x) => typed(x, asText));
+  if (!isScalar(v)) return null;
+  const text = String(v.value);
+  if (v.type !== "PLAIN" && v.type !== undefined) return text;
+  if (text === "" || text === "null" || text === "~") return null;
+  if (asText) return text;
+  if (text in WORDS) return WORDS[text] ?? null;
+  return /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(text) ? Number(text) : text;
+}
+
+/**
+ * typedYaml reads one document with numbers and truth values as YAML 1.1 has
+ * them, which is Prometheus' dialect; undefined when it is faulty or refers to
+ * other parts of itself.
+ */
+export function typedYaml(text: string): Json | undefined {
+  const doc = parseDocument(text, { schema: "failsafe", prettyErrors: false });
+  return doc.errors.length || ALIASED.test(text) ? undefined : typed(doc.contents, false);
 }
 
 /** writeYaml writes JSON as YAML; texts of several lines become blocks. */

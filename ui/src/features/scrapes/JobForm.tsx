@@ -13,7 +13,7 @@ import { YamlField } from "../../components/YamlField";
 import { useT } from "../../i18n/i18n";
 import { errorFor, setPath } from "../../lib/fields";
 import { placed } from "../../lib/rulesDoc";
-import { readYaml } from "../../lib/yamlDoc";
+import { readYaml, typedYaml } from "../../lib/yamlDoc";
 import { useCan } from "../../session";
 import { configYaml, fromSimple, simpleOf, toSimple, unwrap, type Simple } from "./config";
 
@@ -50,9 +50,10 @@ export function JobForm({ id, revision: newest, start: given }: Props) {
 
   const submit = () => {
     if (!editor || (!simple && doc.faults.length)) return;
-    // The server reads the text itself: numbers and words are then what Prometheus takes them for.
+    // Secrets that are not shown are kept by their place in the object. What refers to itself is left to the server to read.
+    const entry = unwrap(text);
     save.mutate(
-      { id, revision, spec: { ...head, config: simple ? fromSimple(simple) : unwrap(text) } },
+      { id, revision, spec: { ...head, config: simple ? fromSimple(simple) : (typedYaml(entry) ?? entry) } },
       {
         onSuccess: (j) => {
           toast(t("editor.saved", { name: j.name }));
