@@ -275,12 +275,9 @@ func (a *App) agentWorkers() (out []schedule.Worker) {
 		if !ok || !s.Checks {
 			continue
 		}
-		l := maps.Clone(s.Labels)
-		if l == nil {
-			l = map[string]string{}
-		}
-		maps.Copy(l, n.Labels)
-		w := schedule.Worker{ID: n.ID, Region: n.Region, Labels: l, Roles: agentRoles}
+		// What the agent says of itself does not count: it would be given checks,
+		// and their secrets, that are meant for others.
+		w := schedule.Worker{ID: n.ID, Region: n.Region, Labels: n.Labels, Roles: agentRoles}
 		if n.Draining {
 			w.Weight = -1
 		}
