@@ -15,6 +15,7 @@ import (
 
 // benchCluster measures what three servers win and cost.
 func benchCluster(ctx context.Context, s settings, dir string) error {
+	s.samples = 0 // as many as go in the time
 	one, err := startTrio(ctx, dir, 1)
 	if err != nil {
 		return err
