@@ -96,6 +96,8 @@ type records struct {
 	mu    sync.Mutex
 	nodes map[string]model.Node
 	token model.Token
+
+	server string // the name of another one
 }
 
 func (r *records) Get(_ context.Context, id string) (model.Node, error) {
@@ -117,7 +119,10 @@ func (r *records) list() (out []model.Node) {
 	}
 	return out
 }
-func (r *records) ByName(context.Context, string) (model.Node, error) {
+func (r *records) ByName(_ context.Context, name string) (model.Node, error) {
+	if r.server != "" && r.server == name {
+		return model.Node{ID: "S", Name: name, Role: model.RoleServer}, nil
+	}
 	return model.Node{}, model.ErrNotFound
 }
 func (r *records) Create(_ context.Context, n model.Node) error {
@@ -146,7 +151,9 @@ func serveWith(t *testing.T, update func(string) *uplink.UpdateWanted, register 
 	require.NoError(t, err)
 	plain, rec, err := p.NewToken(model.RoleAgent, "", time.Hour, 1, time.Now())
 	require.NoError(t, err)
-	r := &records{nodes: map[string]model.Node{}, token: rec}
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	r := &records{nodes: map[string]model.Node{}, token: rec, server: host}
 	s = &store{newest: map[string]float64{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -279,4 +286,17 @@ func TestFaultsOfTheCommandLineAreNamed(t *testing.T) {
 		require.Contains(t, out.String(), c.want, c.args)
 		require.Equal(t, c.code, code, c.args)
 	}
+}
+
+// On the machine of a server its name is taken: the agent joins all the same,
+// unless that name was chosen by somebody.
+func TestTheNameOfTheMachineIsTaken(t *testing.T) {
+	addr, token, _, h := serve(t)
+	cmd, log := start(t, "--region", "eu", "--data-dir", t.TempDir(), "--join", addr, "--token", token)
+	require.Eventually(t, func() bool { return len(h.Sessions()) == 1 }, 60*time.Second, 20*time.Millisecond, log)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, cmd.Wait())
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	require.Contains(t, log.String(), "name="+host+"-agent")
 }

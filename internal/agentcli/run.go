@@ -156,6 +156,12 @@ func identity(ctx context.Context, cfg Config, version string, deps pki.Deps, lo
 			}
 			return p, known, agent.RememberServers(cfg.DataDir, known)
 		}
+		if errors.Is(err, model.ErrConflict) && pc.Name == cfg.Node && hostName(cfg.Node) {
+			// Most likely a server on the same machine has it. Nobody chose this name.
+			pc.Name += "-agent"
+			log.Warn("the name of this host is taken; joining under another one, --node chooses it", "name", pc.Name, "err", err)
+			continue
+		}
 		if !errors.Is(err, model.ErrUnavailable) || ctx.Err() != nil {
 			return nil, nil, fmt.Errorf("join the cluster of %s: %w", cfg.Join, err)
 		}

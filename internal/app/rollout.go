@@ -171,7 +171,7 @@ func (a *App) stepRollout(ctx context.Context, r release.Rollout) {
 func (a *App) hostUpdate(nodeID string) *api.HostUpdate {
 	p, ok := a.fleet.Program(nodeID)
 	want := a.rollout.of(nodeID)
-	if !ok || p.Update == nil || want == nil && p.Update.State == uplink.UpdateIdle {
+	if !ok || p.Update == nil || p.Update.State == uplink.UpdateIdle && (want == nil || want.Version == p.Version) {
 		return nil
 	}
 	out := api.HostUpdate{State: p.Update.State, Wanted: p.Update.Version}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +45,7 @@ func (s *remote) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"POST /v1/cluster/check":     `{"windows":12,"mismatches":2,"repaired":1,"seconds":1.5}`,
 		"GET /v1/cluster/ca":         `{"roots":[{"subject":"CN=root","not_after":"2036-01-01T00:00:00Z","key_hash":"abc","current":true}],"state":"rotating","ready":true}`,
 		"POST /v1/cluster/ca/finish": `{"roots":[],"state":"stable"}`,
+		"GET /v1/agent-install":      `{"linux":"get T | sh","openrc":"get T | sh","docker":"docker run T","kubernetes":"kind: DaemonSet","windows":"Invoke T","warning":"loopback only"}`,
 		"GET /v1/tokens":             `{"items":[{"id":"T1","role":"agent","region":"","expires":"2026-01-01T00:00:00Z","uses":3,"used":["A","B"],"expired":true}]}`,
 	}
 	key := r.Method + " " + r.URL.Path
@@ -84,7 +87,7 @@ func TestTokenCommands(t *testing.T) {
 	_, out, _ = run(t, s.ServeHTTP, "", "token", "create", "-o", "json", "--role", "agent")
 	var made map[string]any
 	require.NoError(t, json.Unmarshal([]byte(out), &made))
-	require.Contains(t, made["command"], "--join 10.0.0.1:9701 --token pnp1.h.T1.s")
+	require.Equal(t, made["command"], "get T | sh")
 	_, out, _ = run(t, s.ServeHTTP, "", "token", "list")
 	require.Regexp(t, `T1 +agent +\* +expired +3 +2`, out)
 	code, _, _ = run(t, s.ServeHTTP, "", "token", "revoke", "T1", "T2")
@@ -93,6 +96,68 @@ func TestTokenCommands(t *testing.T) {
 		`POST /v1/tokens {"region":"far east","role":"server"}`, `POST /v1/tokens {"role":"witness","ttl":"10m","uses":2}`,
 		`POST /v1/tokens {"role":"server"}`, `POST /v1/tokens {"role":"agent"}`, "DELETE /v1/tokens/T1", "DELETE /v1/tokens/T2",
 	}, s.calls)
+}
+
+func TestLinesOfAgents(t *testing.T) {
+	s := &remote{}
+	for target, want := range map[string]string{"": "get T | sh", "linux": "get T | sh", "openrc": "get T | sh", "docker": "docker run T", "kubernetes": "kind: DaemonSet", "windows": "Invoke T"} {
+		code, out, errs := run(t, s.ServeHTTP, "", "token", "create", "--role", "agent", "--for", target)
+		require.Zero(t, code)
+		require.Contains(t, out, "pnp1.h.T1.s\n")
+		require.Contains(t, out, want)
+		require.Contains(t, errs, "Warning: loopback only", "beside the output, which may be piped")
+	}
+	_, out, _ := run(t, s.ServeHTTP, "", "token", "create", "--role", "agent", "--for", "kubernetes", "--quiet")
+	require.Equal(t, "kind: DaemonSet\n", out)
+	made := len(s.calls)
+	code, _, errs := run(t, s.ServeHTTP, "", "token", "create", "--role", "agent", "--for", "cpm")
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "kubernetes")
+	code, _, errs = run(t, s.ServeHTTP, "", "token", "create", "--for", "docker")
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "--role agent")
+	require.Len(t, s.calls, made, "no token was made")
+	// A server that offers no agents: the token is not lost.
+	code, out, _ = run(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/agent-install" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}, "", "token", "create", "--role", "agent")
+	require.Zero(t, code)
+	require.Contains(t, out, "panoptes-agent --region REGION --join 10.0.0.1:9701 --token pnp1.h.T1.s")
+}
+
+func TestSigningAgents(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(t.TempDir(), "key")
+	local := func(args ...string) (int, string, string) {
+		return run(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, "", append([]string{"agent"}, args...)...)
+	}
+	code, out, _ := local("keygen", key)
+	require.Zero(t, code)
+	require.Contains(t, out, "enabled: true\n  key: ")
+	info, err := os.Stat(key)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	code, _, errs := local("keygen", key)
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "not overwritten")
+	code, _, errs = local("sign", "--key", key, dir)
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "make agents")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "panoptes-agent-linux-amd64"), []byte("program"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "VERSION"), []byte("v1.4.0-2-gabcdef0\n"), 0o644))
+	code, out, errs = local("sign", "--key", key, dir)
+	require.Zero(t, code, errs)
+	require.Equal(t, "signed version v1.4.0-2-gabcdef0 for linux/amd64\n", out)
+	code, _, errs = local("sign", dir)
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "keygen")
+	code, _, errs = local("--nonsense")
+	require.Equal(t, 2, code, "the agent's own options")
+	require.Contains(t, errs, "nonsense")
 }
 
 // A token is shown even when nobody tells the address of the servers.
