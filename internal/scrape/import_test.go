@@ -38,18 +38,20 @@ func golden(t *testing.T, name string, docs []model.Document, notes []string) {
 }
 
 func TestImportTakesOverOrListsEverything(t *testing.T) {
-	yml, err := os.ReadFile("testdata/import/full.yml")
-	require.NoError(t, err)
-	docs, notes, err := scrape.ImportPrometheus(yml)
-	require.NoError(t, err)
-	golden(t, "full", docs, notes)
-	all := strings.Join(notes, "\n")
-	require.NotContains(t, all, "hunter2", "notes never hold secrets")
-	for _, d := range docs {
-		again, err := scrape.Normalize(d.Spec, nil)
-		require.NoError(t, err, d.Name)
-		require.JSONEq(t, string(d.Spec), string(again))
-		require.Equal(t, string(d.Spec), string(again), "the form is canonical")
+	for _, name := range []string{"full", "operator"} {
+		yml, err := os.ReadFile("testdata/import/" + name + ".yml")
+		require.NoError(t, err)
+		docs, notes, err := scrape.ImportPrometheus(yml)
+		require.NoError(t, err)
+		golden(t, name, docs, notes)
+		all := strings.Join(notes, "\n")
+		require.NotContains(t, all, "hunter2", "notes never hold secrets")
+		for _, d := range docs {
+			again, err := scrape.Normalize(d.Spec, nil)
+			require.NoError(t, err, d.Name)
+			require.JSONEq(t, string(d.Spec), string(again))
+			require.Equal(t, string(d.Spec), string(again), "the form is canonical")
+		}
 	}
 }
 
