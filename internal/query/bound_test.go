@@ -113,7 +113,7 @@ func TestBoundKeysSeeTheirOwnOnly(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"metadata", "rules", "alerts", "alertmanagers", "scrape_pools", "targets", "targets/metadata", "notifications",
+		"metadata", "alertmanagers", "scrape_pools", "targets", "targets/metadata", "notifications",
 		"status/tsdb", "status/tsdb/blocks", "status/config", "status/flags", "status/runtimeinfo",
 	} {
 		w := ask(get("/api/v1/"+path, nil)(), true)

@@ -117,7 +117,7 @@ type Query struct {
 	log     *slog.Logger
 	metrics *metrics
 	tracker *tracker
-	engine  *promql.Engine
+	engine  *guarded
 	store   *limited
 	gate    *gate
 	cache   *cache // nil = no answers are kept
@@ -165,19 +165,19 @@ func New(cfg Config, deps Deps) (*Query, error) {
 		q.cache = newCache(cfg.CacheBytes, deps.Registerer)
 	}
 	registry := features.NewRegistry()
-	q.engine = promql.NewEngine(promql.EngineOpts{
+	q.engine = &guarded{maxSteps: int64(min(cfg.MaxSamples, 10_000_000)), Engine: promql.NewEngine(promql.EngineOpts{
 		Logger:                   q.log,
 		Reg:                      deps.Registerer,
 		MaxSamples:               cfg.MaxSamples,
 		Timeout:                  cfg.Timeout,
 		ActiveQueryTracker:       q.tracker,
 		LookbackDelta:            cfg.Lookback,
-		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
+		NoStepSubqueryIntervalFn: noStep,
 		EnableAtModifier:         true,
 		EnableNegativeOffset:     true,
 		EnablePerStepStats:       true,
 		FeatureRegistry:          registry,
-	})
+	})}
 	q.handler = q.routes(registry)
 	return q, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/util/features"
 
@@ -131,6 +132,16 @@ func (q *Query) checked(next http.Handler) http.Handler {
 						fmt.Errorf("%s has %d bytes, %d are allowed", field, len(expr), q.cfg.MaxQueryLength))
 					return
 				}
+				if err := tooLong(expr); err != nil {
+					q.refuse(w, "query_operators", http.StatusUnprocessableEntity, err)
+					return
+				}
+			}
+		}
+		if expr, err := parser.ParseExpr(r.Form.Get("query")); err == nil { // what is wrong with it, others say
+			if err := tooDeep(expr); err != nil {
+				q.refuse(w, "query_depth", http.StatusUnprocessableEntity, err)
+				return
 			}
 		}
 		next.ServeHTTP(w, r)
