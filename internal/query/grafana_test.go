@@ -128,6 +128,11 @@ func TestGrafana(t *testing.T) {
 	into(call(http.MethodPost, "/api/v1/parse_query", url.Values{"query": {"sum(up)"}}), &tree)
 	require.Equal(t, "aggregation", tree.Type)
 
+	for value, code := range map[string]int{"auto": 200, "5m": 200, "3600": 200, "0s": 200, "much": 400, "-5m": 400} {
+		w := do(h, http.MethodGet, "/api/v1/query", url.Values{"query": {"up"}, "max_source_resolution": {value}})
+		require.Equal(t, code, w.Code, value)
+	}
+
 	// What is wrong is said where Grafana looks for it.
 	w := do(h, http.MethodPost, "/api/v1/query_range", span(url.Values{"query": {"up{"}, "step": {"15"}}))
 	require.Equal(t, 400, w.Code)

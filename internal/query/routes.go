@@ -125,6 +125,13 @@ func (q *Query) checked(next http.Handler) http.Handler {
 			q.refuse(w, "form", http.StatusBadRequest, fmt.Errorf("parse form: %w", err))
 			return
 		}
+		// All samples have full resolution, which is fine enough for whatever is asked.
+		if v := r.Form.Get("max_source_resolution"); v != "" && v != "auto" {
+			if d, err := parseStep(v); err != nil || d < 0 {
+				q.refuse(w, "form", http.StatusBadRequest, fmt.Errorf("max_source_resolution is %q; write auto or a duration such as 5m", v))
+				return
+			}
+		}
 		for _, field := range []string{"query", "match[]"} {
 			for _, expr := range r.Form[field] {
 				if len(expr) > q.cfg.MaxQueryLength {
