@@ -20,7 +20,7 @@ func (a *App) openEngine() (map[string]relay.Outside, error) {
 		return nil, nil
 	}
 	var err error
-	a.engine, err = remote.New(remote.Config{WriteURL: s.WriteURL, QueryURL: s.QueryURL, Headers: s.Headers, QueryTimeout: a.cfg.Query.Timeout.D(), MaxConcurrent: a.cfg.Query.MaxConcurrent},
+	a.engine, err = remote.New(remote.Config{WriteURL: s.WriteURL, Version: s.WriteVersion, QueryURL: s.QueryURL, Headers: s.Headers, QueryTimeout: a.cfg.Query.Timeout.D(), MaxConcurrent: a.cfg.Query.MaxConcurrent},
 		remote.Deps{Logger: a.logger("remote"), Registerer: a.registry})
 	if err != nil {
 		return nil, fmt.Errorf("open the way to the engine outside (storage): %w", err)

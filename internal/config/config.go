@@ -73,10 +73,11 @@ type Storage struct {
 	MinFree          Bytes          `yaml:"min_free"`            // below it writes are refused with 507; default 512MB
 	ControlReserve   Bytes          `yaml:"control_reserve"`     // kept back for the configuration store; default 256MB
 
-	Engine   string                  `yaml:"engine"`    // local, or remote: an engine outside keeps the samples as well and answers queries; default local
-	WriteURL string                  `yaml:"write_url"` // of the engine outside: takes remote write
-	QueryURL string                  `yaml:"query_url"` // and has /api/v1/query below it
-	Headers  map[string]model.Secret `yaml:"headers"`   // sent with every request to it
+	Engine       string                  `yaml:"engine"`        // local, or remote: an engine outside keeps the samples as well and answers queries; default local
+	WriteURL     string                  `yaml:"write_url"`     // of the engine outside: takes remote write
+	WriteVersion int                     `yaml:"write_version"` // of remote write that it is sent: 1, or 2 when it understands that; default 1
+	QueryURL     string                  `yaml:"query_url"`     // and has /api/v1/query below it
+	Headers      map[string]model.Secret `yaml:"headers"`       // sent with every request to it
 }
 
 // Backup says where copies go.
@@ -323,6 +324,9 @@ const (
 
 func (c *Config) checkEngine(inv *model.Invalid) {
 	s := &c.Storage
+	if s.WriteVersion < 0 || s.WriteVersion > 2 {
+		inv.Add("storage.write_version", "must be 1 or 2")
+	}
 	switch s.Engine {
 	case EngineLocal:
 		if s.WriteURL != "" || s.QueryURL != "" || len(s.Headers) > 0 {
