@@ -55,7 +55,7 @@ func main() {
 	flag.IntVar(&s.checks, "checks", 10_000, "HTTP checks")
 	flag.DurationVar(&s.interval, "interval", 20*time.Second, "interval of the checks")
 	flag.IntVar(&s.senders, "senders", 4, "concurrent remote-write senders")
-	flag.StringVar(&s.only, "only", "", "ingest, checks or cluster; default all")
+	flag.StringVar(&s.only, "only", "", "ingest, checks, cluster or agent; default all")
 	flag.StringVar(&s.profiles, "profiles", "", "a directory for profiles of the programs under the ingest load")
 	flag.BoolVar(&s.keep, "keep", false, "keep the scratch directory")
 	flag.Parse()
@@ -71,13 +71,13 @@ func run(ctx context.Context, s settings) (err error) {
 	parts := []struct {
 		name string
 		run  func(context.Context, settings, string) error
-	}{{"ingest", benchIngest}, {"checks", benchChecks}, {"cluster", benchCluster}}
+	}{{"ingest", benchIngest}, {"checks", benchChecks}, {"cluster", benchCluster}, {"agent", benchAgent}}
 	known := s.only == ""
 	for _, p := range parts {
 		known = known || p.name == s.only
 	}
 	if !known {
-		return fmt.Errorf("-only %q: write ingest, checks or cluster", s.only)
+		return fmt.Errorf("-only %q: write ingest, checks, cluster or agent", s.only)
 	}
 	dir, err := os.MkdirTemp("", "panoptes-bench-")
 	if err != nil {
