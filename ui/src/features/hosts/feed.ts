@@ -31,6 +31,7 @@ export interface PanelState {
 
 const BATCH = 24; // expressions in one query
 const OVERLAP = 3; // seconds that are read again: values come late
+const RETRY = 10_000; // ms
 const REBASE = 150; // seconds of tail until everything is read anew
 
 /**
@@ -46,6 +47,7 @@ export class Feed {
   private timer = 0;
   private reading = false;
   private queued = 0;
+  private tried = Date.now();
   private fresh = 0; // when everything was last read whole, in ms
 
   constructor(
@@ -131,6 +133,13 @@ export class Feed {
     if (age > REBASE) {
       this.load([...this.wanted.values()]);
       return;
+    }
+    // What could not be read at first.
+    if (Date.now() - this.tried >= RETRY) {
+      this.tried = Date.now();
+      this.load(
+        [...this.wanted.values()].filter((p) => this.states.get(p.id)?.error && !this.buffers.has(p.id)),
+      );
     }
     if (!loaded.length) return;
     const to = Math.floor(this.now());

@@ -30,7 +30,7 @@ export function level(what: Resource, share: number | undefined): Level {
 export const share = (v: number | null | undefined): string =>
   v === undefined || v === null || !Number.isFinite(v) ? "–" : `${num(v * 100, v < 0.0995 ? 1 : 0)} %`;
 
-function scaled(v: number, base: number, units: readonly string[]): string {
+function scaled(v: number, base: number, units: readonly string[], whole = true): string {
   let x = v;
   let i = 0;
   // 999.95 would be written as 1000.0.
@@ -38,7 +38,7 @@ function scaled(v: number, base: number, units: readonly string[]): string {
     x /= base;
     i++;
   }
-  return `${num(x, i === 0 || Math.abs(x) >= 100 ? 0 : 1)} ${units[i] ?? ""}`;
+  return `${num(x, (whole && i === 0) || Math.abs(x) >= 100 ? 0 : 1)} ${units[i] ?? ""}`;
 }
 
 /** iec writes sizes of memory and disks: "15.6 GiB". */
@@ -54,7 +54,7 @@ export const si = (v: number, unit = ""): string =>
   Number.isFinite(v)
     ? Math.abs(v) < 1000
       ? `${num(v, Math.abs(v) < 10 ? 2 : 1)} ${unit}`.trimEnd()
-      : scaled(v / 1000, 1000, [`k${unit}`, `M${unit}`, `G${unit}`, `T${unit}`])
+      : scaled(v / 1000, 1000, [`k${unit}`, `M${unit}`, `G${unit}`, `T${unit}`], false)
     : "–";
 
 /** filterOf reads the filter out of the address. */
