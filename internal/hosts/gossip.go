@@ -68,6 +68,10 @@ func (h *Hosts) admit(ctx context.Context, s *session) error {
 		return &refusedError{uplink.Bye{Reason: uplink.ByeClone, Text: errClone.Error(), Wait: model.Duration(cloneWait)}}
 	}
 	h.mu.Lock()
+	if h.stopping {
+		h.mu.Unlock()
+		return &refusedError{uplink.Bye{Reason: uplink.ByeMove, Text: "this server is stopping"}}
+	}
 	if ctx.Err() != nil {
 		h.mu.Unlock()
 		return context.Cause(ctx)

@@ -135,6 +135,7 @@ type Hosts struct {
 	shots    map[string]time.Time        // last snapshot for an alert
 	probing  map[string]bool             // hosts that are being probed
 	missed   map[string]time.Time        // hosts whose server is gone, since when
+	stopping bool                        // nobody is let in any more
 	ctx      context.Context             //nolint:containedctx // of Run: what is begun for agents ends with it
 	wg       sync.WaitGroup
 }
@@ -223,6 +224,7 @@ func (h *Hosts) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			h.sendAway()
 			h.wg.Wait()
 			return h.save()
 		case <-tick.C:
@@ -233,6 +235,36 @@ func (h *Hosts) Run(ctx context.Context) error {
 			h.series.turn(time.Now())
 			if err := h.save(); err != nil {
 				h.log.Warn("state of hosts not kept", "err", err)
+			}
+		}
+	}
+}
+
+// awayPatience is how long a server that stops waits for its agents to go.
+const awayPatience = 2 * time.Second
+
+// sendAway has all agents move to other servers, as long as what they sent can
+// be stored and the others can be told.
+func (h *Hosts) sendAway() {
+	h.mu.Lock()
+	h.stopping = true
+	for _, s := range h.sessions {
+		s.cancel(errStopping)
+	}
+	h.mu.Unlock()
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	limit := time.After(awayPatience)
+	for {
+		select {
+		case <-limit:
+			return
+		case <-t.C:
+			h.mu.Lock()
+			n := len(h.sessions)
+			h.mu.Unlock()
+			if n == 0 {
+				return
 			}
 		}
 	}

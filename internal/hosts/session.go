@@ -46,6 +46,7 @@ type session struct {
 
 var (
 	errReplaced = errors.New("the agent has another stream")
+	errStopping = fmt.Errorf("%w: this server is stopping", model.ErrUnavailable)
 	errRevoked  = fmt.Errorf("%w: this node was removed from the cluster", model.ErrUnauthorized)
 	errLeft     = errors.New("the agent has taken leave")
 	errStore    = fmt.Errorf("this server can store nothing: %w", model.ErrUnavailable)
@@ -178,6 +179,7 @@ func (s *session) farewell(err error) {
 		bye = uplink.Bye{Reason: uplink.ByeReplaced, Text: err.Error()}
 	case errors.Is(err, errClone):
 		bye = uplink.Bye{Reason: uplink.ByeClone, Text: err.Error(), Wait: model.Duration(cloneWait)}
+	case errors.Is(err, errStopping):
 	case errors.Is(err, errStore):
 		bye.Text, bye.Wait = err.Error(), model.Duration(time.Second)
 	case s.stream.Context().Err() == nil:
