@@ -44,5 +44,5 @@ func TestRules(t *testing.T) {
 	f(0, "kubernetes", "", "pack")
 	f(0, "# Hosts: processors", "", "pack", "hosts")
 	f(0, "kind: rules\nname: hosts\n", "", "pack", "hosts", "--record")
-	f(2, "", `rule pack "none": not found; there are checks, hosts, kubernetes, panoptes`, "pack", "none")
+	f(2, "", `rule pack "none": not found; there are agents, checks, hosts, kubernetes, panoptes`, "pack", "none")
 }
