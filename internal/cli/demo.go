@@ -36,9 +36,9 @@ func demoCmd(stdio IO) *cobra.Command {
 	d := &demo{}
 	cmd := &cobra.Command{
 		Use: "demo", Args: cobra.NoArgs,
-		Short: "Run three servers and moody targets on this machine, to see them work and to break them",
-		Long: `Run three servers in three regions, and targets that fail now and then, on this
-machine. Everything is kept in a scratch directory that is removed at the end.
+		Short: "Run three servers, three agents and moody targets on this machine, to see them work and to break them",
+		Long: `Run three servers in three regions, an agent in each, and targets that fail now
+and then, on this machine. Everything is kept in a scratch directory that is removed at the end.
 A server that you kill is started again after half a minute.`,
 		Example: `  panoptes demo
   panoptes demo --servers 1             # a single server
@@ -154,6 +154,9 @@ func (d *demo) start(ctx context.Context, wg *sync.WaitGroup, targets *app.Sampl
 	if err := d.post(ctx, "/v1/apply", json.RawMessage(docs), nil); err != nil {
 		return fmt.Errorf("apply the sample records: %w", err)
 	}
+	if err := d.startAgents(ctx, wg); err != nil {
+		return err
+	}
 	d.welcome(targets)
 	return nil
 }
@@ -173,6 +176,7 @@ Try this:
   * watch the moody page fail and recover: confirmed from all regions, one message
   * kill -9 a server by the process id printed above: nothing is lost, its checks run
     elsewhere within seconds; it comes back after %s and catches up
+  * kill -9 an agent: its host is unknown until the others have looked; see "host list"
   * kill -STOP a server and kill -CONT it a minute later
   * PANOPTES_SERVER=%s PANOPTES_API_KEY=%s %s node list
 Ctrl-C ends everything and removes what was kept.`,
