@@ -44,7 +44,7 @@ test-ui: ## lint, types and tests of the pages
 
 test-e2e: ## the real binary against real targets, and journeys in Chromium
 	./test/prepare.sh
-	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -v /growing)
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -vE '/(growing|promql)$$')
 	$(GO) test -count=1 -timeout 10m -v -tags e2e -run '^TestSameAsNodeExporter$$' ./internal/agent/collect
 
 test-fault: ## the short rows of the fault matrix: servers killed, cut off, without power

@@ -18,8 +18,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// shortQueries keeps the test short.
+const shortQueries = 400
+
 var (
-	queries = flag.Int("promql.queries", 400, "random queries to compare")
+	queries = flag.Int("promql.queries", shortQueries, "random queries to compare")
 	seed    = flag.Int64("promql.seed", time.Now().UnixNano(), "where the random queries begin")
 )
 

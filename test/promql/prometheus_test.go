@@ -1,0 +1,158 @@
+//go:build e2e
+
+package promql
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/stretchr/testify/require"
+)
+
+// conformanceQueries is how many are compared when nobody says otherwise.
+const conformanceQueries = 5000
+
+// TestPrometheus asks random queries of our server and of Prometheus' own
+// program, both of which were sent the same samples.
+func TestPrometheus(t *testing.T) {
+	if os.Getenv("PANOPTES_CONFORMANCE") == "" {
+		t.Skip("builds Prometheus first; make conformance runs it")
+	}
+	program, err := filepath.Abs("../../bin/prometheus")
+	require.NoError(t, err)
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "github.com/prometheus/prometheus/cmd/prometheus")
+	build.Dir = "../../bench/prometheus"
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	n := *queries
+	if n == shortQueries {
+		n = conformanceQueries
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	conf := filepath.Join(t.TempDir(), "prometheus.yml")
+	require.NoError(t, os.WriteFile(conf, []byte("storage: {tsdb: {out_of_order_time_window: 48h}}\n"), 0o600))
+	cmd := exec.Command(program, "--config.file="+conf, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr, "--web.enable-remote-write-receiver")
+	require.NoError(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	}()
+	base := "http://" + addr
+	require.Eventually(t, func() bool {
+		res, err := http.Get(base + "/-/ready")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == 200
+	}, time.Minute, 50*time.Millisecond)
+
+	p := oneServer(t)
+	defer func() { require.NoError(t, p.Close()) }()
+	ours := p.write
+	p.write = func(ctx context.Context) storage.Appender {
+		return &tee{ours(ctx), &sender{url: base + "/api/v1/write"}}
+	}
+	p.ask = append(p.ask, over(http.DefaultClient, base, ""))
+	to := time.Now().Truncate(time.Hour)
+	from := to.Add(-randomSpan)
+	writeRandom(t, p.Appender(context.Background()), from, to)
+
+	t.Logf("seed %d", *seed)
+	rnd := rand.New(rand.NewSource(*seed))
+	smith := newSmith(rnd, to)
+	c := newChecking()
+	agree := 0
+	for i := range n {
+		text := randomQuery(smith)
+		step := []time.Duration{30 * time.Second, time.Minute, 7 * time.Minute}[rnd.Intn(3)]
+		start := from.Add(time.Duration(rnd.Int63n(int64(randomSpan)))).Truncate(step)
+		end := start.Add(time.Duration(rnd.Int63n(int64(randomSpan)))).Truncate(step)
+		found, err := c.once(p, text, start, end, step)
+		require.NoError(t, err, "query %d of seed %d: %s", i, *seed, text)
+		if found > 0 {
+			agree++
+		}
+	}
+	t.Logf("%d random queries agree with Prometheus, %d of them with series", n, agree)
+	require.Positive(t, agree)
+}
+
+// sender writes by remote write, version 1, what is appended.
+type sender struct {
+	storage.Appender
+	url    string
+	series map[string]*prompb.TimeSeries
+}
+
+func (s *sender) of(l labels.Labels) *prompb.TimeSeries {
+	if s.series == nil {
+		s.series = map[string]*prompb.TimeSeries{}
+	}
+	ts := s.series[l.String()]
+	if ts == nil {
+		ts = &prompb.TimeSeries{Labels: prompb.FromLabels(l, nil)}
+		s.series[l.String()] = ts
+	}
+	return ts
+}
+
+func (s *sender) Append(_ storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	ts := s.of(l)
+	ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: t, Value: v})
+	return 0, nil
+}
+
+func (s *sender) AppendHistogram(_ storage.SeriesRef, l labels.Labels, t int64, h *histogram.Histogram, _ *histogram.FloatHistogram) (storage.SeriesRef, error) {
+	ts := s.of(l)
+	ts.Histograms = append(ts.Histograms, prompb.FromIntHistogram(t, h))
+	return 0, nil
+}
+
+func (s *sender) Rollback() error { return nil }
+
+func (s *sender) Commit() error {
+	var req prompb.WriteRequest
+	for _, ts := range s.series {
+		req.Timeseries = append(req.Timeseries, *ts)
+	}
+	raw, err := req.Marshal()
+	if err != nil {
+		return err
+	}
+	post, err := http.NewRequest(http.MethodPost, s.url, bytes.NewReader(snappy.Encode(nil, raw)))
+	if err != nil {
+		return err
+	}
+	post.Header.Set("Content-Type", "application/x-protobuf")
+	post.Header.Set("Content-Encoding", "snappy")
+	post.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	res, err := http.DefaultClient.Do(post)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(res.Body)
+	if res.StatusCode/100 != 2 {
+		err = errors.Join(err, fmt.Errorf("remote write: %d %s", res.StatusCode, body))
+	}
+	return errors.Join(err, res.Body.Close())
+}
