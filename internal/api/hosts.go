@@ -128,7 +128,31 @@ func (f *hostFilter) matches(h *HostRow) bool {
 	if f.group != "" && !slices.Contains(h.Groups, f.group) {
 		return false
 	}
-	return len(f.q) == 0 || f.q.matches(hostText(h))
+	if len(f.q) == 0 {
+		return true
+	}
+	if !slices.ContainsFunc(f.q, func(t term) bool { return t.field != "" }) {
+		return f.q.matches(hostWords(h))
+	}
+	return f.q.matches(hostText(h))
+}
+
+// hostWords is what hostText holds, for words that name no field.
+func hostWords(h *HostRow) searchable {
+	var b strings.Builder
+	add := func(list ...string) {
+		for _, s := range list {
+			b.WriteString(s)
+			b.WriteByte('\n')
+		}
+	}
+	add(h.Name, h.ID, h.Region, string(h.Status), h.Message, h.Version, h.OS, h.Arch, h.Hostname)
+	add(h.Addresses...)
+	add(h.Groups...)
+	for _, v := range h.Labels {
+		add(v)
+	}
+	return searchable{anywhere: strings.ToLower(b.String())}
 }
 
 func hostText(h *HostRow) searchable {

@@ -113,8 +113,11 @@ func BenchmarkUsage(b *testing.B) {
 	s := machines(b, 10_000, 8)
 	b.ResetTimer()
 	for b.Loop() {
-		if n := len(hosts.NewUsage(s, nil).All(context.Background())); n != 10_000 {
-			b.Fatalf("%d hosts", n)
+		u := hosts.NewUsage(s, nil)
+		for len(u.All(context.Background())) != 10_000 { // each waits a while
+			if b.Elapsed() > time.Minute {
+				b.Fatal("no answer")
+			}
 		}
 	}
 }
