@@ -253,8 +253,8 @@ function Detail({ h }: { h: HostDetail }) {
       <Faces query={presence} rows={3} height={220}>
         {feed &&
           sections.map((s) => (
-            <section key={s} className="host-section" aria-labelledby={`hs-${s}-t`} id={`hs-${s}`}>
-              <h2 id={`hs-${s}-t`}>{t(`hosts.s.${s}`)}</h2>
+            <div key={s} className="host-section" id={`hs-${s}`}>
+              <h2>{t(`hosts.s.${s}`)}</h2>
               <div className="panels">
                 {panels
                   .filter((p) => p.section === s)
@@ -272,7 +272,7 @@ function Detail({ h }: { h: HostDetail }) {
                   ))}
                 {extra[s]}
               </div>
-            </section>
+            </div>
           ))}
         {names && !panels.length && <p className="muted nodata card">{t("hosts.nodata")}</p>}
       </Faces>

@@ -178,7 +178,7 @@ function Install({
   if (!command) return <Command made={made} command={fallback} onClose={onClose} />;
   return (
     <>
-      <div className="segments" role="group" aria-label={t("servers.add.where")}>
+      <div className="segments ways" role="group" aria-label={t("servers.add.where")}>
         {ways.map((w) => (
           <button key={w} type="button" aria-pressed={w === way} onClick={() => setWay(w)}>
             {t(`servers.way.${w}`)}
