@@ -52,7 +52,7 @@ type (
 func (a *API) queryRoutes() []route {
 	return []route{
 		{pattern: "GET /v1/explain", bound: true, need: viewer, raw: a.mounted("queries", a.deps.Query), answer: explanation{},
-			doc: "What answering a PromQL query takes: series and time per selector, parts, what is kept. It reads no samples.",
+			doc:   "What answering a PromQL query takes: series and time per selector, parts, what is kept. It reads no samples.",
 			query: []param{{"query", "in PromQL"}, {"start", "of a range; RFC 3339 or seconds since 1970"}, {"end", "of a range"}, {"step", "of a range, like 30s"}, {"time", "of an instant query; now when left out"}}},
 		{pattern: "GET /v1/slow-queries", bound: true, need: viewer, raw: a.mounted("queries", a.deps.Query), answer: slowAnswer{},
 			doc: "The last slow queries, the newest first: one's own, and for administrators those of everybody on all servers."},

@@ -172,7 +172,7 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 			}),
 		},
 		{
-			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.Normalize), Secrets: scrape.Secrets,
+			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.Normalize), Shape: scrape.Shape, Secrets: scrape.Secrets,
 		},
 		{
 			Name: model.KindRules, Plural: "rules", Normalize: withOld(rules.Normalize),

@@ -3,6 +3,7 @@ package app_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,4 +194,33 @@ func TestFilesOfRulesAndTargets(t *testing.T) {
 	_, list := call(t, a, "GET", "/v1/scrape-targets", "")
 	require.Contains(t, mustJSON(t, list["problems"]), "scrape.files_dirs")
 	require.Zero(t, named(t, a, "/v1/scrape-targets", "job")["leak"])
+}
+
+// A secret that stands as <redacted> in a job that came as YAML stays what it was.
+func TestSecretsOfJobsInYAMLStay(t *testing.T) {
+	var seen atomic.Pointer[string]
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, pass, _ := r.BasicAuth()
+		seen.Store(&pass)
+		_, _ = io.WriteString(w, "answers 1\n")
+	}))
+	defer target.Close()
+	a, _ := server(t, t.TempDir())
+	settled(t, a)
+	job := func(pass string) string {
+		config := "static_configs: [{targets: ['" + strings.TrimPrefix(target.URL, "http://") + "']}]\nscrape_interval: 1s\nbasic_auth: {username: me, password: '" + pass + "'}\n"
+		text, err := json.Marshal(config)
+		require.NoError(t, err)
+		return `{"name":"shop","config":` + string(text) + `}`
+	}
+	code, out := call(t, a, "POST", "/v1/scrapes", job("open sesame"))
+	require.Equal(t, http.StatusCreated, code, out)
+	asked := func() bool { p := seen.Load(); return p != nil && *p == "open sesame" }
+	require.Eventually(t, asked, 20*time.Second, 50*time.Millisecond)
+	code, out = call(t, a, "PUT", "/v1/scrapes/shop", job("<redacted>"))
+	require.Equal(t, http.StatusOK, code, out)
+	seen.Store(nil)
+	require.Eventually(t, asked, 20*time.Second, 50*time.Millisecond)
+	code, out = call(t, a, "POST", "/v1/scrapes", strings.Replace(job("<redacted>"), "shop", "other", 1))
+	require.Equal(t, http.StatusBadRequest, code, out)
 }

@@ -64,6 +64,11 @@ type Kind struct {
 	Normalize func(spec json.RawMessage, v View) (json.RawMessage, error)
 	// References lists the records that a normalized spec needs. nil: none.
 	References func(spec json.RawMessage) []Ref
+	// Shape brings a spec that came from outside into the form in which Secrets
+	// finds all of them, and is called before they are looked for. What it
+	// cannot read it returns as it is: Normalize says what is wrong. nil: specs
+	// have one form.
+	Shape func(spec json.RawMessage) json.RawMessage
 	// Secrets lists the paths of the secrets of a spec: "webhook.url",
 	// "http.headers.*", "more.*.*.password". nil: none. See SecretPaths.
 	Secrets func(spec json.RawMessage) []string

@@ -62,6 +62,9 @@ func redactTree(tree any, patterns []string) (changed bool) {
 // one has there, and takes over hidden fields that the new one leaves out
 // (except those in named). Both are needed in clear; old is nil on creation.
 func (k *Kind) keepSecrets(spec, old json.RawMessage, named map[string]any) (json.RawMessage, error) {
+	if k.Shape != nil {
+		spec = k.Shape(spec)
+	}
 	tree, err := decodeTree(spec)
 	if err != nil {
 		return nil, model.DecodeError(err)

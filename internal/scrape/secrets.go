@@ -32,6 +32,25 @@ func Secrets(spec json.RawMessage) []string {
 	return slices.Compact(out)
 }
 
+// Shape makes an object of a config that came as YAML, so that its secrets are
+// found. What it cannot read it returns as it is.
+func Shape(spec json.RawMessage) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(spec, &fields) != nil || len(fields["config"]) == 0 || fields["config"][0] != '"' {
+		return spec
+	}
+	config, err := canonicalConfig(fields["config"])
+	if err != nil {
+		return spec
+	}
+	fields["config"] = config
+	out, err := json.Marshal(fields)
+	if err != nil {
+		return spec
+	}
+	return out
+}
+
 func secretPaths(v any, path []string, out *[]string) {
 	add := func(more ...string) { *out = append(*out, strings.Join(append(slices.Clone(path), more...), ".")) }
 	switch v := v.(type) {
