@@ -68,6 +68,9 @@ func ownAddrs() (out []netip.Addr) {
 	return out
 }
 
+// wsaRefused is how Windows says that a connection was refused.
+const wsaRefused = syscall.Errno(10061)
+
 const (
 	echoes     = 3
 	icmpAgain  = 10 * time.Minute // before ICMP is tried again where it was not possible
@@ -144,7 +147,7 @@ func (p *pinger) connect(ctx context.Context, a netip.Addr, port int) (mesh.Answ
 		return mesh.Answer{Sent: 1, Got: 1, RTT: took}, nil
 	case errors.As(err, &refused):
 		return mesh.Answer{}, fmt.Errorf("look at %s: %w", a, err)
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, wsaRefused):
 		return mesh.Answer{Sent: 1, Got: 1, RTT: took}, nil
 	}
 	return mesh.Answer{Sent: 1}, nil

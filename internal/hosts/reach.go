@@ -14,6 +14,7 @@ import (
 
 const (
 	baselineEvery = 6 * time.Hour // between two looks whether others can reach a host that is there
+	doubtAfter    = 2 * deadAfter // before it is believed that they cannot any more
 	probeTimeout  = 3 * time.Second
 	probeAddrs    = 3 // of one host at most
 )
@@ -122,7 +123,11 @@ func (h *Hosts) judge(ctx context.Context, n model.Node, reg region, found []mod
 	switch {
 	case open || cur.Status == model.HostOnline:
 		// Only whether others can reach it at all.
-		if reachable := answers != ""; reachable != cur.Reachable && len(found) > 0 {
+		reachable := answers != ""
+		if !h.believe(n.ID, reachable || len(found) == 0 || !cur.Reachable) {
+			return
+		}
+		if reachable != cur.Reachable && len(found) > 0 {
 			next = cur
 			next.Reachable, next.Evidence = reachable, nil
 			h.decide(ctx, n, next, nil)
@@ -139,11 +144,11 @@ func (h *Hosts) judge(ctx context.Context, n model.Node, reg region, found []mod
 	default:
 		next.Status, next.Code, next.Message = model.HostDown, "host.down", fmt.Sprintf("its agent is silent and it does not answer: tried %d ways from %d workers", len(found), probers(found))
 	}
-	if next.Status == cur.Status && next.Code == cur.Code {
+	if next.Status == cur.Status && next.Code == cur.Code && (len(cur.Evidence) > 0 || len(found) == 0) {
 		return
 	}
 	var ev *model.Event
-	if next.Status != cur.Status || next.Code == "host.agent_silent" || next.Code == "host.region" {
+	if next.Status != cur.Status || next.Code != cur.Code && (next.Code == "host.agent_silent" || next.Code == "host.region") {
 		ev = &model.Event{Code: next.Code, Severity: "warning", Message: "host " + n.Name + ": " + next.Message}
 		if next.Status == model.HostDown {
 			ev.Severity = "critical"
@@ -156,6 +161,25 @@ func (h *Hosts) judge(ctx context.Context, n model.Node, reg region, found []mod
 		next.Since = h.deps.Now().UTC()
 	}
 	h.decide(ctx, n, next, ev)
+}
+
+// believe reports whether it is true that others cannot reach a host that is
+// there: it may have been dying while they looked. They look again, after the
+// end of its stream would have been noticed.
+func (h *Hosts) believe(id string, well bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.states[id]
+	if st == nil {
+		return false
+	}
+	if well || st.doubted {
+		st.doubted = false
+		return true
+	}
+	st.doubted = true
+	st.baseline = time.Now().Add(doubtAfter - baselineEvery)
+	return false
 }
 
 func probers(found []model.HostEvidence) int {

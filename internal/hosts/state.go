@@ -33,6 +33,7 @@ type state struct {
 
 	probed   time.Time // last probe, on this server
 	baseline time.Time // last time it was looked whether others reach it
+	doubted  bool      // that look did not
 }
 
 // adopt takes the word of another server. h.mu is held.

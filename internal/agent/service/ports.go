@@ -32,7 +32,8 @@ func (dialedPorts) Status(ctx context.Context, s model.HostService) (Status, err
 		}
 		last = err
 	}
-	if errors.Is(last, syscall.ECONNREFUSED) || errors.Is(last, context.DeadlineExceeded) {
+	const wsaRefused = syscall.Errno(10061) // as Windows says it
+	if errors.Is(last, syscall.ECONNREFUSED) || errors.Is(last, wsaRefused) || errors.Is(last, context.DeadlineExceeded) {
 		return Status{Failed: true, Text: "nobody listens"}, nil
 	}
 	return Status{Failed: true, Text: last.Error()}, nil
