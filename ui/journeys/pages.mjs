@@ -6,6 +6,8 @@ const PAGES = [
   "/checks",
   "/checks/new",
   "/checks/new?type=http",
+  "/hosts",
+  "/hosts/groups",
   "/alerts",
   "/silences",
   "/silences?new=1",
