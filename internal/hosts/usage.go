@@ -107,7 +107,7 @@ func (u *Usage) look(ctx context.Context) {
 // reading is one host while it is read.
 type reading struct {
 	idle                                 float64
-	idleN, cores                         int
+	idleN                                int
 	memTotal, memAvail                   float64
 	swapTotal, swapFree                  float64
 	load                                 float64
