@@ -99,7 +99,7 @@ func (l *lane) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			if n++; n == groupFrames || l.frame.Samples() > 20_000 {
+			if n++; n == groupFrames || l.frame.Samples() > 20_000 || len(l.frame.Events)+len(l.frame.Exemplars)+len(l.frame.Metadata) > 1000 {
 				break
 			}
 			var more bool

@@ -95,12 +95,14 @@ type Limits struct {
 	MaxSamples int // samples of one frame; default 65,536
 	MaxSeries  int // series of one session; default 100,000
 	MaxLabels  int // labels of one series or exemplar; default 128
+	MaxText    int // bytes of the labels of all series of one session; default 32 MiB
+	MaxEvents  int // events of one frame, as of exemplars and descriptions of metrics; default 4,096
 }
 
 // ServerLimits returns the limits of sessions between servers, which carry
 // what many sources sent.
 func ServerLimits() Limits {
-	return Limits{MaxFrame: 16 << 20, MaxDecoded: 64 << 20, MaxSamples: 1 << 20, MaxSeries: 1 << 26, MaxLabels: 1024}
+	return Limits{MaxFrame: 16 << 20, MaxDecoded: 64 << 20, MaxSamples: 1 << 20, MaxSeries: 1 << 26, MaxLabels: 1024, MaxText: 1 << 36, MaxEvents: 1 << 20}
 }
 
 func (l Limits) withDefaults() Limits {
@@ -109,6 +111,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.MaxSamples, 1<<16)
 	orDefault(&l.MaxSeries, 100_000)
 	orDefault(&l.MaxLabels, 128)
+	orDefault(&l.MaxText, 32<<20)
+	orDefault(&l.MaxEvents, 4096)
 	return l
 }
 

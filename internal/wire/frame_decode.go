@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -23,6 +22,7 @@ type frameReader struct {
 	zstd    *zstd.Decoder
 	series  []last
 	time    int64
+	text    int // bytes of the labels of the series
 	plain   []byte
 	builder labels.ScratchBuilder
 }
@@ -36,7 +36,7 @@ func newFrameReader(l Limits) (*frameReader, error) {
 	return &frameReader{limits: l, zstd: z, builder: labels.NewScratchBuilder(16)}, nil
 }
 
-func (r *frameReader) reset() { r.series, r.time = r.series[:0], 0 }
+func (r *frameReader) reset() { r.series, r.time, r.text = r.series[:0], 0, 0 }
 
 // read decodes b and adds it to f. Nothing in f refers to b.
 func (r *frameReader) read(b []byte, f *Frame) error {
@@ -119,8 +119,16 @@ func (r *frameReader) section(kind int, d *frameCursor, f *Frame) error {
 	return frameError("unknown section %d", kind)
 }
 
+// textsPerSeries is how many texts a frame may have for each series that the
+// session may have.
+const textsPerSeries = 8
+
 func (r *frameReader) describe(d *frameCursor, f *Frame) error {
-	texts := make([]string, d.count(1))
+	words := d.count(1)
+	if words > textsPerSeries*r.limits.MaxSeries {
+		return fmt.Errorf("a frame with %d texts, %d are allowed: %w", words, textsPerSeries*r.limits.MaxSeries, model.ErrLimit)
+	}
+	texts := make([]string, words)
 	for i := range texts {
 		texts[i] = d.text()
 	}
@@ -147,6 +155,11 @@ func (r *frameReader) describe(d *frameCursor, f *Frame) error {
 				return frameError("labels are not in order")
 			}
 			before = texts[name]
+			// One long text can stand in all labels of all series: they are counted
+			// before they are made.
+			if r.text += len(texts[name]) + len(texts[val]); r.text > r.limits.MaxText {
+				return fmt.Errorf("a session with labels of more than %d bytes: %w", r.limits.MaxText, model.ErrLimit)
+			}
 			r.builder.Add(texts[name], texts[val])
 		}
 		f.Series = append(f.Series, r.builder.Labels())
@@ -241,8 +254,21 @@ func (r *frameReader) histograms(d *frameCursor, f *Frame) error {
 	return nil
 }
 
+// few reads how many things follow of which a frame has few.
+func (r *frameReader) few(d *frameCursor, size int, what string) (int, error) {
+	n := d.count(size)
+	if n > r.limits.MaxEvents {
+		return 0, fmt.Errorf("a frame of %d %s, %d are allowed: %w", n, what, r.limits.MaxEvents, model.ErrLimit)
+	}
+	return n, nil
+}
+
 func (r *frameReader) exemplars(d *frameCursor, f *Frame) error {
-	for range d.count(12) {
+	n, err := r.few(d, 12, "exemplars")
+	if err != nil {
+		return err
+	}
+	for range n {
 		id, err := r.id(d)
 		if err != nil {
 			return err
@@ -272,7 +298,11 @@ func (r *frameReader) exemplars(d *frameCursor, f *Frame) error {
 }
 
 func (r *frameReader) metadata(d *frameCursor, f *Frame) error {
-	for range d.count(4) {
+	n, err := r.few(d, 4, "descriptions")
+	if err != nil {
+		return err
+	}
+	for range n {
 		id, err := r.id(d)
 		if err != nil {
 			return err
@@ -287,7 +317,11 @@ func (r *frameReader) metadata(d *frameCursor, f *Frame) error {
 }
 
 func (r *frameReader) events(d *frameCursor, f *Frame) error {
-	for range d.count(3) {
+	n, err := r.few(d, 3, "events")
+	if err != nil {
+		return err
+	}
+	for range n {
 		j := d.bytes(d.count(1))
 		if d.bad {
 			return frameError("an event is cut off")
@@ -299,111 +333,4 @@ func (r *frameReader) events(d *frameCursor, f *Frame) error {
 		f.Events = append(f.Events, e)
 	}
 	return nil
-}
-
-// frameCursor reads from front to back. Once something is missing it is bad
-// and gives zeros.
-type frameCursor struct {
-	b   []byte
-	bad bool
-}
-
-func (d *frameCursor) uvarint() uint64 {
-	u, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[n:]
-	return u
-}
-
-func (d *frameCursor) fail() { d.b, d.bad = nil, true }
-
-// count reads how many things follow that have at least size bytes each, so
-// that nothing is made for what cannot be there.
-func (d *frameCursor) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.b)/size) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (d *frameCursor) bytes(n int) []byte {
-	if n > len(d.b) {
-		d.fail()
-		return nil
-	}
-	b := d.b[:n]
-	d.b = d.b[n:]
-	return b
-}
-
-func (d *frameCursor) byte() byte {
-	if len(d.b) == 0 {
-		d.fail()
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *frameCursor) text() string { return string(d.bytes(d.count(1))) }
-
-func (d *frameCursor) float() float64 {
-	b := d.bytes(8)
-	if b == nil {
-		return 0
-	}
-	return math.Float64frombits(binary.LittleEndian.Uint64(b))
-}
-
-func (d *frameCursor) floats() []float64 {
-	n := d.count(8)
-	if n == 0 {
-		return nil
-	}
-	vs := make([]float64, n)
-	for i := range vs {
-		vs[i] = d.float()
-	}
-	return vs
-}
-
-func (d *frameCursor) wholes() []int64 {
-	n := d.count(1)
-	if n == 0 {
-		return nil
-	}
-	vs := make([]int64, n)
-	for i := range vs {
-		vs[i] = unzigzag(d.uvarint())
-	}
-	return vs
-}
-
-func (d *frameCursor) spans() []histogram.Span {
-	n := d.count(2)
-	if n == 0 {
-		return nil
-	}
-	list := make([]histogram.Span, n)
-	for i := range list {
-		list[i] = histogram.Span{Offset: int32(unzigzag(d.uvarint())), Length: uint32(d.uvarint())}
-	}
-	return list
-}
-
-// run reads a difference and how often it comes, at least once and at most n times.
-func (d *frameCursor) run(n int) (diff int64, count int) {
-	diff = unzigzag(d.uvarint())
-	c := d.uvarint()
-	if c == 0 || c > uint64(n) {
-		d.fail()
-		return 0, 0
-	}
-	return diff, int(c)
 }

@@ -1,14 +1,18 @@
 package wire_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -155,6 +159,62 @@ func TestFrameLimits(t *testing.T) {
 	b, err := c.enc.Encode(nil, many)
 	require.NoError(t, err)
 	require.ErrorIs(t, c.dec.Decode(append([]byte{b[0], 0xff, 0xff, 0xff, 0xff, 0x7f}, b[3:]...), &wire.Frame{}), model.ErrTooLarge)
+}
+
+// section writes a part of a frame as an encoder of ours does.
+func section(b []byte, kind byte, content []byte) []byte {
+	b = append(b, kind)
+	b = binary.AppendUvarint(b, uint64(len(content)))
+	return append(b, content...)
+}
+
+// TestSmallFramesStaySmall decodes what a stranger would send to fill the memory
+// of a server: a little that stands for much.
+func TestSmallFramesStaySmall(t *testing.T) {
+	z, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	defer z.Close()
+	zipped := func(body []byte) []byte {
+		return z.EncodeAll(body, binary.AppendUvarint([]byte{0x11}, uint64(len(body))))
+	}
+	repeated := func(kind byte, item []byte) []byte {
+		n := (8<<20 - 20) / len(item)
+		return zipped(section(nil, kind, append(binary.AppendUvarint(nil, uint64(n)), bytes.Repeat(item, n)...)))
+	}
+	// One text of 100 kB is the value of all labels of all series.
+	words := binary.AppendUvarint(nil, 101)
+	for i := range 100 {
+		words = append(words, 4)
+		words = fmt.Appendf(words, "l%03d", i)
+	}
+	words = binary.AppendUvarint(words, 100_000)
+	words = append(words, bytes.Repeat([]byte("x"), 100_000)...)
+	words = binary.AppendUvarint(words, 1000)
+	for range 1000 {
+		words = append(words, 100)
+		for i := range 100 {
+			words = append(words, byte(i), 100)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"labels":    zipped(section(nil, 1, words)),
+		"texts":     repeated(1, []byte{0}),
+		"exemplars": zipped(section(nil, 4, append(binary.AppendUvarint(nil, 500_000), make([]byte, 12*500_000)...))),
+		"metadata":  zipped(section(section(nil, 1, []byte{0, 1, 0}), 5, append(binary.AppendUvarint(nil, 2_000_000), make([]byte, 8_000_000)...))),
+		"events":    repeated(6, []byte("\x02{}")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Less(t, len(b), 50_000)
+			dec, err := wire.NewDecoder(wire.Limits{MaxSeries: 30_000}, nil)
+			require.NoError(t, err)
+			defer dec.Close()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			require.ErrorIs(t, dec.Decode(b, &wire.Frame{}), model.ErrLimit)
+			runtime.ReadMemStats(&after)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(80<<20))
+		})
+	}
 }
 
 func TestEncoderRefusesUnknownSeries(t *testing.T) {
