@@ -69,6 +69,25 @@ func (c *serverConn) stranger() bool {
 	return p.NodeID == "" || p.Expired
 }
 
+// class is a kind of peer with bounds of its own.
+type class int
+
+const (
+	ours class = iota // servers and witnesses
+	agents
+	strangers // and nodes whose certificate has ended
+)
+
+func (c *serverConn) class() class {
+	switch {
+	case c.stranger():
+		return strangers
+	case c.peer.Load().Role == model.RoleAgent:
+		return agents
+	}
+	return ours
+}
+
 // Close ends the connection and its registration.
 func (c *serverConn) Close() error {
 	c.once.Do(func() { c.reg.drop(c) })
@@ -157,7 +176,7 @@ func (r *registry) add(c *serverConn, p model.Peer) (refused string) {
 	switch {
 	case r.closed:
 		return "stopping"
-	case p.NodeID != "" && r.nodes[p.NodeID] >= r.cfg.NodeConns:
+	case p.NodeID != "" && r.nodes[p.NodeID] >= r.connsOf(p):
 		return "node_connections"
 	case p.NodeID == "" && r.nodes[""] >= r.cfg.AnonymousConns:
 		return "strangers"
@@ -169,6 +188,14 @@ func (r *registry) add(c *serverConn, p model.Peer) (refused string) {
 	}
 	r.metrics.conns.WithLabelValues(roleLabel(p)).Inc()
 	return ""
+}
+
+// connsOf is how many connections a node may have.
+func (r *registry) connsOf(p model.Peer) int {
+	if p.Role == model.RoleAgent {
+		return r.cfg.AgentConns
+	}
+	return r.cfg.NodeConns
 }
 
 func (r *registry) drop(c *serverConn) {

@@ -87,6 +87,51 @@ func TestStrangersAreFew(t *testing.T) {
 	require.GreaterOrEqual(t, full, 4)
 }
 
+// TestAgentsAreBounded holds open whatever one agent can: what runs on a host is
+// not ours, and there are thousands.
+func TestAgentsAreBounded(t *testing.T) {
+	a := newAuthority(t)
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) { s.HandleStream("test.stream", nil, echoStream) })
+	open := func(c *wire.Client) int {
+		n := 0
+		for ; n < 20; n++ {
+			ctx, cancel := context.WithCancel(within(t, 10*time.Second))
+			late := time.AfterFunc(time.Second, cancel)
+			s, err := c.Conn("server", addr).Open(ctx, "test.stream")
+			if err == nil {
+				err = s.Send([]byte("x"))
+			}
+			if err == nil {
+				_, err = s.Recv()
+			}
+			late.Stop()
+			if err != nil {
+				cancel()
+				break
+			}
+			t.Cleanup(cancel)
+		}
+		return n
+	}
+	require.Equal(t, 20, open(dial(t, a, "s1", model.RoleServer)))
+	total := 0
+	for range 6 {
+		total += open(dial(t, a, "a1", model.RoleAgent))
+	}
+	require.LessOrEqual(t, total, 4*8)
+	require.Greater(t, total, 4)
+	// Others are not concerned.
+	other := dial(t, a, "a2", model.RoleAgent).Conn("server", addr)
+	s, err := other.Open(within(t, 10*time.Second), "test.stream")
+	require.NoError(t, err)
+	require.NoError(t, s.Send(make([]byte, 2<<20)))
+	_, err = s.Recv()
+	require.NoError(t, err)
+	require.NoError(t, s.Send(make([]byte, 2<<20+1)))
+	_, err = s.Recv()
+	require.ErrorIs(t, err, model.ErrTooLarge)
+}
+
 func TestSlowReaderHoldsNobodyElse(t *testing.T) {
 	a := newAuthority(t)
 	sent := atomic.Int64{}

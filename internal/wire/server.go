@@ -43,6 +43,12 @@ type ServerConfig struct {
 	AnonymousConns int     // connections of strangers and handshakes at once; default 256, a quarter of them from one address
 	NodeConns      int     // connections of one node; default 16
 
+	// Agents are many, and what runs on their hosts is not ours: each may have
+	// this much of the server's memory.
+	AgentConns   int // connections of one agent; default 4
+	AgentStreams int // calls and streams at once of one of them; default 8
+	AgentMessage int // bytes of one message; default 2 MiB, MaxMessage at most
+
 	// IdentifyEvery is how often a live connection is looked at again when it
 	// calls; default 30 s.
 	IdentifyEvery time.Duration
@@ -105,6 +111,10 @@ func NewServer(cfg ServerConfig, deps ServerDeps) (*Server, error) {
 	setDefault(&cfg.MaxAnonymous, MaxAnonymous)
 	setDefault(&cfg.AnonymousConns, 256)
 	setDefault(&cfg.NodeConns, 16)
+	setDefault(&cfg.AgentConns, 4)
+	setDefault(&cfg.AgentStreams, 8)
+	setDefault(&cfg.AgentMessage, 2<<20)
+	cfg.AgentMessage = min(cfg.AgentMessage, cfg.MaxMessage)
 	setDefault(&cfg.IdentifyEvery, 30*time.Second)
 	if cfg.AnonymousRate <= 0 {
 		cfg.AnonymousRate = 5
@@ -182,17 +192,19 @@ func (s *Server) Run(ctx context.Context) error {
 	s.running = true
 	s.mu.Unlock()
 
-	full := s.grpcServer(false)
-	small := s.grpcServer(true)
-	fullConns, smallConns := newHandover(s.Addr()), newHandover(s.Addr())
+	var servers []*grpc.Server
+	doors := map[class]*handover{}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = full.Serve(fullConns) })
-	wg.Go(func() { _ = small.Serve(smallConns) })
+	for _, c := range []class{ours, agents, strangers} {
+		g, h := s.grpcServer(c), newHandover(s.Addr())
+		servers, doors[c] = append(servers, g), h
+		wg.Go(func() { _ = g.Serve(h) })
+	}
 
 	failed := make(chan error, 1)
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
-		failed <- s.accept(&accepting, fullConns, smallConns)
+		failed <- s.accept(&accepting, doors)
 	})
 	var err error
 	select {
@@ -204,7 +216,7 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("close cluster listener: %w", cerr)
 	}
 	s.conns.closePending()
-	s.stop(full, small)
+	s.stop(servers...)
 	accepting.Wait()
 	wg.Wait()
 	return err
@@ -254,7 +266,7 @@ func (s *Server) stop(servers ...*grpc.Server) {
 }
 
 // accept hands each connection to the server that its peer may talk to.
-func (s *Server) accept(wg *sync.WaitGroup, full, small *handover) error {
+func (s *Server) accept(wg *sync.WaitGroup, doors map[class]*handover) error {
 	for delay := time.Duration(0); ; {
 		raw, err := s.cfg.Listener.Accept()
 		if err != nil {
@@ -281,30 +293,26 @@ func (s *Server) accept(wg *sync.WaitGroup, full, small *handover) error {
 		}
 		wg.Go(func() {
 			defer func() { <-s.handshake }()
-			s.welcome(raw, full, small)
+			s.welcome(raw, doors)
 		})
 	}
 }
 
 // welcome makes the handshake, learns who it is and passes the connection on.
-func (s *Server) welcome(raw net.Conn, full, small *handover) {
+func (s *Server) welcome(raw net.Conn, doors map[class]*handover) {
 	c, reason, err := s.conns.admit(raw, s.tls, s.deps.Identify)
 	if err != nil {
 		s.metrics.refused.WithLabelValues(reason).Inc()
 		s.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "reason", reason, "err", err)
 		return
 	}
-	to := full
-	if c.stranger() {
-		to = small
-	}
-	if !to.put(c) {
+	if !doors[c.class()].put(c) {
 		_ = c.Close()
 	}
 }
 
-// grpcServer makes the server of nodes, or the narrow one of strangers.
-func (s *Server) grpcServer(strangers bool) *grpc.Server {
+// grpcServer makes the server of one class of peers.
+func (s *Server) grpcServer(who class) *grpc.Server {
 	kp := keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}
 	opts := []grpc.ServerOption{
 		grpc.Creds(admitted{}),
@@ -314,10 +322,14 @@ func (s *Server) grpcServer(strangers bool) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.MaxHeaderListSize(16 << 10),
 	}
-	if strangers {
+	switch who {
+	case strangers:
 		kp.MaxConnectionIdle, kp.MaxConnectionAge, kp.MaxConnectionAgeGrace = 10*time.Second, time.Minute, 2*time.Minute // joining may take its time
 		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxAnonymous), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(4))
-	} else {
+	case agents:
+		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.AgentMessage), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(uint32(s.cfg.AgentStreams)),
+			grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow))
+	default:
 		opts = append(opts, grpc.MaxRecvMsgSize(s.cfg.MaxMessage), grpc.MaxSendMsgSize(s.cfg.MaxMessage), grpc.MaxConcurrentStreams(256),
 			grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow))
 	}
@@ -325,7 +337,7 @@ func (s *Server) grpcServer(strangers bool) *grpc.Server {
 	desc := &grpc.ServiceDesc{ServiceName: serviceName}
 	for _, m := range s.methods {
 		switch {
-		case strangers && !m.public:
+		case who == strangers && !m.public:
 		case m.unary != nil:
 			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: m.name, Handler: s.serveCall(m)})
 		default:
