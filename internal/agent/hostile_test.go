@@ -53,7 +53,7 @@ func (h *host) raw() *raw {
 
 func (r *raw) hello() *raw {
 	r.t.Helper()
-	r.json(uplink.KindHello, uplink.Hello{Run: model.NewID(time.Now()), Time: time.Now()})
+	r.json(uplink.KindHello, uplink.Hello{Run: model.NewID(time.Now()), Time: time.Now(), Checks: true})
 	k, _ := r.next()
 	require.Equal(r.t, uplink.KindWelcome, k)
 	return r
@@ -168,7 +168,7 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 		sample(now, "__name__", "node_load1", "host", "victim", "instance", "victim:9100", "region", "us", "job", "other"),
 		sample(now, "__name__", "node_load5", "check", "bank", "prober", "n1", "alertname", "x"),
 		sample(now, "__name__", "up", "instance", "evil:8080", "job", "app"),
-		sample(now, "__name__", "probe_success", "__check__", "mine@1", "check", "bank", "region", "us", "prober", "n1"),
+		sample(now, "__name__", "probe_success", "__check__", "mine@1", "check", "bank", "region", "us", "prober", "n1", "host", "victim", "instance", "victim", "job", "x", "alertname", "x", "team", "bank", "phase", "tls"),
 		// From here on nothing is stored.
 		sample(now, "__name__", "probe_success", "__check__", "theirs@1"),
 		sample(now, "__name__", "node_load1", "__check__", "mine@1"),
@@ -194,7 +194,7 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 		`{__name__="node_load1", exported_instance="victim:9100", host="evil", instance="evil", job="other", region="eu"}`,
 		`{__name__="node_load5", host="evil", instance="evil", job="node", region="eu"}`,
 		`{__name__="up", host="evil", instance="evil:8080", job="app", region="eu"}`,
-		`{__name__="probe_success", check="shop", prober="evil", region="eu", team="web"}`,
+		`{__name__="probe_success", check="shop", phase="tls", prober="evil", region="eu", team="web"}`,
 	}, got)
 
 	// A vote about somebody else's check, one from the past, one of its own.

@@ -275,7 +275,7 @@ func TestEventsOfAHostAreItsOwn(t *testing.T) {
 	h := w.join("web-1").start()
 	eventually(t, 5*time.Second, func() bool { return len(s.hosts.Connected()) == 1 }, "connected")
 	victim := model.NewID(time.Now())
-	h.agent.Event(model.Event{ID: victim, Code: "host.unit_failed", Subject: "check/shop", Kind: model.EventAudit, Actor: "user/root", Severity: "warning", Message: "nginx failed"})
+	h.agent.Event(model.Event{ID: victim, Code: "host.unit_failed", Subject: "check/shop", Kind: model.EventAudit, Actor: "user/root", Severity: "warning", Message: "nginx failed", Labels: map[string]string{"host": "db-1", "team": "bank"}})
 	h.agent.Event(model.Event{Code: "check.down", Message: "not mine"})
 	find := func() (out []model.Event) {
 		w.mu.Lock()
@@ -290,5 +290,6 @@ func TestEventsOfAHostAreItsOwn(t *testing.T) {
 	eventually(t, 3*time.Second, func() bool { return len(find()) == 1 }, "event")
 	e := find()[0]
 	require.Equal(t, []string{"node", "node/" + h.pki.NodeID(), "agent/web-1", "web-1"}, []string{string(e.Kind), e.Subject, e.Actor, e.Name})
+	require.Equal(t, map[string]string{"host": "web-1", "region": "eu"}, e.Labels)
 	require.NotEqual(t, victim, e.ID, "nobody can take the id of another event")
 }

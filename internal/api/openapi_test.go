@@ -8,9 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"panoptes/internal/api"
 	"panoptes/internal/model"
+	"panoptes/internal/query"
+	"panoptes/internal/store"
+	"panoptes/internal/store/storetest"
 )
 
 // schema is as much of JSON Schema as the document uses.
@@ -103,7 +108,11 @@ func typeFits(want, v any) bool {
 // TestDocumentAgrees calls every documented route that answers JSON and
 // compares the answer with the document.
 func TestDocumentAgrees(t *testing.T) {
-	b := setUp(t)
+	samples, stop := storetest.Start(t, store.Config{}, store.Deps{})
+	t.Cleanup(stop)
+	queries, err := query.New(query.Config{}, query.Deps{Storage: samples, Registerer: prometheus.NewRegistry()})
+	require.NoError(t, err)
+	b := setUp(t, func(_ *api.Config, d *api.Deps) { d.Query = queries.Handler() })
 	d := b.document()
 	b.cat.records[model.KindUser] = []model.Record{{Kind: "user", ID: "U-admin", Name: "admin", Spec: json.RawMessage(`{"name":"admin","role":"admin"}`)}}
 	b.events.list = []model.Event{{ID: "1", Kind: model.EventState, Subject: "check/x", Time: time.Now(), Data: json.RawMessage(`{}`)}}
@@ -124,7 +133,7 @@ func TestDocumentAgrees(t *testing.T) {
 		"POST /v1/hosts/{id}/actions": obj{"action": "restart", "kind": "unit", "name": "x"}, "PATCH /v1/hosts/{id}": obj{"labels": obj{"rack": "1"}}, "POST /v1/hosts/bulk": obj{"ids": []string{"n", "gone"}, "set_labels": obj{"rack": "1"}},
 		"POST /v1/apply": obj{"documents": []obj{{"kind": "region", "name": "applied", "spec": obj{"name": "applied"}}}},
 	}
-	query := map[string]string{"GET /v1/checks": "?bars=3", "GET /v1/checks/{id}/bars": "?n=2&range=7d"}
+	params := map[string]string{"GET /v1/checks": "?bars=3", "GET /v1/explain": "?query=up", "GET /v1/checks/{id}/bars": "?n=2&range=7d"}
 	// Created first, deleted last.
 	order := map[string]int{"POST": 0, "GET": 1, "PUT": 2, "PATCH": 3, "DELETE": 4}
 	type call struct{ method, path string }
@@ -160,7 +169,7 @@ func TestDocumentAgrees(t *testing.T) {
 					}
 				}
 			}
-			w := b.call("admin", c.method, strings.ReplaceAll(c.path, "{id}", name)+query[key], body)
+			w := b.call("admin", c.method, strings.ReplaceAll(c.path, "{id}", name)+params[key], body)
 			require.Equal(t, status, fmt.Sprint(w.Code), "%s: %s", key, w.Body)
 			var v any
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v), key)

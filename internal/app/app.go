@@ -407,6 +407,9 @@ func (a *App) openStorage() (err error) {
 		a.nowKnown() // from before
 	}
 	a.events = newRecorder(a.appendEvents, a.logger("events"), a.registry)
+	if a.cfg.Query.Experimental {
+		query.EnableExperimental()
+	}
 	a.query, err = query.New(query.Config{
 		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
 		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir, Server: a.cfg.Node, SlowQuery: a.cfg.Query.LogSlow.D(), CacheBytes: int64(a.cfg.Query.CacheBytes),

@@ -32,7 +32,7 @@ func (a *App) openHosts() (err error) {
 			a.fanout.send(r)
 		},
 		Node: a.agent, Nodes: a.agents, Groups: a.hostGroups,
-		Checks: a.checksOfAgent, Check: a.agentCheck, Servers: a.serversForAgents,
+		Checks: a.checksOfAgent, Check: a.agentCheck, Given: a.gaveCheck, Servers: a.serversForAgents,
 		Scrapes: a.scrapesOfAgent, ActionKey: a.actionKey, Update: a.rollout.of,
 		Dial: a.dialNode, Alive: a.aliveServers, Owns: a.placement.owns, Probe: a.tryElsewhere,
 		Broadcast:       func(b []byte) { a.cluster.Broadcast(hosts.Part, b) },

@@ -112,6 +112,7 @@ type Query struct {
 	Timeout       model.Duration `yaml:"timeout"`        // default 2m
 	CacheBytes    Bytes          `yaml:"cache_bytes"`    // memory for answers that are kept; 0: none are; default 64MB
 	LogSlow       model.Duration `yaml:"log_slow"`       // queries that take longer are logged; default 2s
+	Experimental  bool           `yaml:"experimental"`   // PromQL's experimental functions, computed durations, anchored and smoothed ranges; all servers alike
 }
 
 // Ingest bounds what writers may send.

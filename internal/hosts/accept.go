@@ -123,10 +123,10 @@ func (s *session) acceptCheck(ls labels.Labels, key string) (labels.Labels, erro
 	}
 	b := labels.NewBuilder(ls)
 	b.Del(uplink.CheckLabel)
+	// What says whose a series is comes from the record alone.
+	b.Del("host", "instance", "job", "check_id", "alertname", "severity")
 	for k, v := range c.Labels {
-		if !ls.Has(k) {
-			b.Set(k, v)
-		}
+		b.Set(k, v)
 	}
 	b.Set(model.LabelCheck, c.Name)
 	b.Set(model.LabelRegion, s.peer.Region)
@@ -143,11 +143,6 @@ func (s *session) own(e model.Event, from, to int64) (model.Event, bool) {
 	if len(e.Data) > 0 && !json.Valid(e.Data) {
 		return e, false
 	}
-	for k, v := range e.Labels {
-		if len(k) > maxLabelName || len(v) > maxLabelValue {
-			return e, false
-		}
-	}
 	switch e.Severity {
 	case "info", "warning", "critical":
 	default:
@@ -157,6 +152,7 @@ func (s *session) own(e model.Event, from, to int64) (model.Event, bool) {
 	e.ID = ownID(s.peer.NodeID, e.ID, e.Time)
 	e.Time = e.Time.UTC()
 	e.Kind, e.Subject, e.Name, e.Actor = model.EventNode, "node/"+s.peer.NodeID, host, "agent/"+host
+	e.Labels = map[string]string{"host": host, model.LabelRegion: s.peer.Region} // whose it is says nobody but the servers
 	e.Message = strings.ToValidUTF8(e.Message, "�")
 	return e, true
 }
@@ -168,34 +164,6 @@ func ownID(node, id string, at time.Time) string {
 	_ = u.SetTime(uint64(max(at.UnixMilli(), 0)))
 	_ = u.SetEntropy(sum[:10])
 	return u.String()
-}
-
-// results hands what checks found to the verdict, each as this agent's own.
-func (s *session) results(content []byte) error {
-	list, err := uplink.Decode[[]model.Result](content, uplink.MaxResults)
-	if err != nil {
-		return err
-	}
-	for _, r := range list {
-		if !s.found.Allow() {
-			s.h.m.results.WithLabelValues("limit").Inc()
-			continue
-		}
-		c, ok := s.h.deps.Check(s.peer.NodeID, r.CheckID)
-		if !ok {
-			s.h.m.results.WithLabelValues("unknown").Inc()
-			continue
-		}
-		if age := s.h.deps.Now().Sub(r.Start); age < -s.h.cfg.MaxAhead || age > 2*c.Interval.D()+time.Minute {
-			s.h.m.results.WithLabelValues("late").Inc()
-			continue
-		}
-		s.claim(&r)
-		r.Samples, r.Confirm = nil, false
-		s.h.m.results.WithLabelValues("ok").Inc()
-		s.h.deps.Result(r)
-	}
-	return nil
 }
 
 // claim sets who found a result, and bounds it.

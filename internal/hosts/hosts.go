@@ -87,6 +87,9 @@ type Deps struct {
 	Checks func(nodeID string) []model.Check
 	// Check returns a check that an agent may run, or might have run.
 	Check func(nodeID, checkID string) (model.Check, bool)
+	// Given reports whether a check is one that an agent is to run now, or was a
+	// moment ago: only then it has a vote about it. nil: Check says it.
+	Given func(nodeID, checkID string) bool
 	// Update returns the version that an agent should renew itself to, nil for none.
 	Update func(nodeID string) *uplink.UpdateWanted
 	// Servers lists where agents find servers.
@@ -158,6 +161,9 @@ func New(cfg Config, deps Deps) (*Hosts, error) {
 	}
 	if deps.Result == nil {
 		deps.Result = func(model.Result) {}
+	}
+	if deps.Given == nil {
+		deps.Given = func(node, check string) bool { _, ok := deps.Check(node, check); return ok }
 	}
 	if deps.Alive == nil {
 		deps.Alive = func() []string { return []string{cfg.NodeID} }

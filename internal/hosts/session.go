@@ -37,6 +37,8 @@ type session struct {
 	mu      sync.Mutex // guards what follows
 	next    uint64
 	waiting map[uint64]chan uplink.Answer
+	decided bool           // which checks the agent runs
+	held    []model.Result // until then
 
 	// Of the goroutine that sends.
 	sent     []byte // settings

@@ -101,7 +101,11 @@ func (s *session) tell() error {
 	if !s.hello.Checks {
 		return nil
 	}
-	return s.tellChecks(s.h.deps.Checks(s.peer.NodeID))
+	checks := s.h.deps.Checks(s.peer.NodeID)
+	if checks != nil {
+		s.decide()
+	}
+	return s.tellChecks(checks)
 }
 
 // renamed takes over another name of the record.

@@ -126,10 +126,15 @@ type Query struct {
 	handler http.Handler
 }
 
-// EnableExperimentalFunctions switches PromQL's experimental functions for the
-// whole process: the parser keeps the switch in a package variable. Call it
-// once, before anything parses an expression. They are off by default.
-func EnableExperimentalFunctions(on bool) { parser.EnableExperimentalFunctions = on }
+// EnableExperimental switches PromQL's experimental parts on for the whole
+// process: functions and aggregations, durations that are computed, anchored and
+// smoothed ranges. The parser keeps the switches in package variables: call it
+// once, before anything parses an expression.
+func EnableExperimental() {
+	parser.EnableExperimentalFunctions = true
+	parser.ExperimentalDurationExpr = true
+	parser.EnableExtendedRangeSelectors = true
+}
 
 // New makes a Query. It starts nothing; its handler answers as soon as the
 // storage does.

@@ -3,11 +3,7 @@
 package promql
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"math/rand"
 	"net"
 	"net/http"
@@ -17,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/snappy"
-	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 )
@@ -95,64 +87,4 @@ func TestPrometheus(t *testing.T) {
 	}
 	t.Logf("%d random queries agree with Prometheus, %d of them with series", n, agree)
 	require.Positive(t, agree)
-}
-
-// sender writes by remote write, version 1, what is appended.
-type sender struct {
-	storage.Appender
-	url    string
-	series map[string]*prompb.TimeSeries
-}
-
-func (s *sender) of(l labels.Labels) *prompb.TimeSeries {
-	if s.series == nil {
-		s.series = map[string]*prompb.TimeSeries{}
-	}
-	ts := s.series[l.String()]
-	if ts == nil {
-		ts = &prompb.TimeSeries{Labels: prompb.FromLabels(l, nil)}
-		s.series[l.String()] = ts
-	}
-	return ts
-}
-
-func (s *sender) Append(_ storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
-	ts := s.of(l)
-	ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: t, Value: v})
-	return 0, nil
-}
-
-func (s *sender) AppendHistogram(_ storage.SeriesRef, l labels.Labels, t int64, h *histogram.Histogram, _ *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	ts := s.of(l)
-	ts.Histograms = append(ts.Histograms, prompb.FromIntHistogram(t, h))
-	return 0, nil
-}
-
-func (s *sender) Rollback() error { return nil }
-
-func (s *sender) Commit() error {
-	var req prompb.WriteRequest
-	for _, ts := range s.series {
-		req.Timeseries = append(req.Timeseries, *ts)
-	}
-	raw, err := req.Marshal()
-	if err != nil {
-		return err
-	}
-	post, err := http.NewRequest(http.MethodPost, s.url, bytes.NewReader(snappy.Encode(nil, raw)))
-	if err != nil {
-		return err
-	}
-	post.Header.Set("Content-Type", "application/x-protobuf")
-	post.Header.Set("Content-Encoding", "snappy")
-	post.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	res, err := http.DefaultClient.Do(post)
-	if err != nil {
-		return err
-	}
-	body, err := io.ReadAll(res.Body)
-	if res.StatusCode/100 != 2 {
-		err = errors.Join(err, fmt.Errorf("remote write: %d %s", res.StatusCode, body))
-	}
-	return errors.Join(err, res.Body.Close())
 }
