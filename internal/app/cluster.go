@@ -300,7 +300,7 @@ func (a *App) place() {
 	a.placeMu.Lock()
 	defer a.placeMu.Unlock()
 	plan := a.placement.plan(*a.results.list.Load())
-	a.given.take(*a.plan.Swap(&plan), plan, time.Now())
+	a.placement.given.take(*a.plan.Swap(&plan), plan, time.Now())
 	mine := a.checksOf(plan[a.pki.NodeID()])
 	a.placed.Store(int64(len(mine)))
 	a.worker.Update(mine)

@@ -25,6 +25,7 @@ type placement struct {
 	servers atomic.Pointer[[]schedule.Worker] // that decide, warn and store
 	workers atomic.Pointer[[]schedule.Worker] // servers that run checks and scrape
 	agents  atomic.Pointer[[]schedule.Worker] // that run checks
+	given   given
 }
 
 func newPlacement(self string) *placement {
