@@ -162,6 +162,7 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 	h := w.join("evil")
 	w.checks[h.pki.NodeID()] = []model.Check{{ID: "mine", Revision: 1, Name: "shop", Labels: map[string]string{"team": "web"}, Interval: model.Duration(time.Minute)}}
 	w.checks["other"] = []model.Check{{ID: "theirs", Revision: 1, Name: "bank"}}
+	w.may = []model.Check{{ID: "near", Revision: 1, Name: "near", Interval: model.Duration(time.Minute)}}
 	r := h.raw().hello()
 	now := time.Now()
 	r.data(uplink.Live,
@@ -199,7 +200,7 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 
 	// A vote about somebody else's check, one from the past, one of its own.
 	r.json(uplink.KindResults, []model.Result{
-		{CheckID: "theirs", Start: now, Prober: "n1"}, {CheckID: "mine", Start: now.Add(-time.Hour)},
+		{CheckID: "theirs", Start: now, Prober: "n1"}, {CheckID: "near", Start: now}, {CheckID: "mine", Start: now.Add(-time.Hour)},
 		{CheckID: "mine", Start: now, Prober: "n1", Region: "us", Message: strings.Repeat("m", 5000), Evidence: make([]byte, 100), Confirm: true},
 	})
 	eventually(t, 3*time.Second, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.found) > 0 }, "a vote")
@@ -207,6 +208,19 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 	v := w.found[0]
 	require.Equal(t, []string{"mine", "evil", "eu"}, []string{v.CheckID, v.Prober, v.Region})
 	require.True(t, len(v.Message) <= 300 && v.Evidence == nil && !v.Confirm)
+
+	// One that runs no checks has nothing to say about them.
+	r.end()
+	eventually(t, 3*time.Second, func() bool { return len(w.server[0].hosts.Connected()) == 0 }, "the stream before has ended")
+	r = h.raw()
+	r.json(uplink.KindHello, uplink.Hello{Run: model.NewID(time.Now()), Time: time.Now()})
+	r.json(uplink.KindResults, []model.Result{{CheckID: "mine", Start: now}})
+	r.data(uplink.Live, sample(now, "__name__", "node_last"))
+	r.ack()
+	require.Len(t, w.found, 1)
+	// A message of many empty results is no message.
+	r.json(uplink.KindResults, make([]struct{}, 100_000))
+	require.ErrorContains(t, r.ended(), "results")
 
 	// Series without end: over all its streams there are not more than the limit.
 	for round := range 3 {

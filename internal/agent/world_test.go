@@ -148,6 +148,7 @@ type world struct {
 	found  []model.Result
 	groups []model.HostGroup
 	checks map[string][]model.Check // by agent
+	may    []model.Check            // that each may run
 	probe  func(c model.Check) []model.Result
 	server []*server
 	states []model.Host
@@ -299,12 +300,17 @@ func (w *world) add(name string, cfg hosts.Config) *server {
 		Check: func(node, id string) (model.Check, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			for _, c := range w.checks[node] {
+			for _, c := range slices.Concat(w.checks[node], w.may) {
 				if c.ID == id {
 					return c, true
 				}
 			}
 			return model.Check{}, false
+		},
+		Given: func(node, id string) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.ContainsFunc(w.checks[node], func(c model.Check) bool { return c.ID == id })
 		},
 		Servers: w.servers, ActionKey: func() (ed25519.PrivateKey, error) { return w.key, nil },
 		Scrapes: func(string) []byte {
