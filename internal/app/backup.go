@@ -2,22 +2,19 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/prometheus/prometheus/tsdb"
 
 	"panoptes/internal/api"
 	"panoptes/internal/backup"
 	"panoptes/internal/model"
+	"panoptes/internal/store"
 )
 
 // openBucket opens where copies go, when the file names a bucket. hold says
 // which blocks must not be merged before they are there; nil: all may.
-func (a *App) openBucket() (hold func(*tsdb.BlockMeta) bool, err error) {
+func (a *App) openBucket() (hold func(id string, level int) bool, err error) {
 	a.backups = &backups{app: a}
 	if err := a.openQuiet(); err != nil {
 		return nil, err
@@ -41,7 +38,7 @@ func (a *App) openBucket() (hold func(*tsdb.BlockMeta) bool, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the upload of blocks: %w", err)
 	}
-	return func(m *tsdb.BlockMeta) bool { return a.uploader.Hold(m.ULID.String(), m.Compaction.Level) }, nil
+	return a.uploader.Hold, nil
 }
 
 // openBackups makes what copies this server while it runs.
@@ -66,24 +63,8 @@ func (a *App) openBackups() (err error) {
 
 // countBlocks adds up what the blocks in a directory say of themselves.
 func countBlocks(dir string) (backup.Counts, error) {
-	n := backup.Counts{Series: -1, Events: -1, Records: -1}
-	metas, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
-	if err != nil {
-		return n, err
-	}
-	for _, path := range metas {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return n, err
-		}
-		var m tsdb.BlockMeta
-		if err := json.Unmarshal(data, &m); err != nil {
-			return n, fmt.Errorf("read %s: %w", path, err)
-		}
-		n.Blocks++
-		n.Samples += int64(m.Stats.NumSamples)
-	}
-	return n, nil
+	blocks, samples, err := store.CountBlocks(dir)
+	return backup.Counts{Series: -1, Events: -1, Records: -1, Blocks: blocks, Samples: samples}, err
 }
 
 // backups is what pages and commands ask for.

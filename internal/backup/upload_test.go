@@ -22,7 +22,7 @@ import (
 )
 
 // openStore runs a store until the test ends.
-func openStore(t testing.TB, dir string, hold func(*tsdb.BlockMeta) bool) *store.Store {
+func openStore(t testing.TB, dir string, hold func(string, int) bool) *store.Store {
 	t.Helper()
 	s, err := store.New(store.Config{Dir: dir, MinFreeBytes: -1, ReserveBytes: -1, ScrubRate: -1}, store.Deps{HoldBlock: hold})
 	require.NoError(t, err)
@@ -85,7 +85,7 @@ func TestUpload(t *testing.T) {
 		dir := t.TempDir()
 		bucket := &counting{Bucket: b}
 		u := newUploader(t, bucket, nil, filepath.Join(dir, "upload.json"))
-		s := openStore(t, filepath.Join(dir, "tsdb"), func(m *tsdb.BlockMeta) bool { return u.Hold(m.ULID.String(), m.Compaction.Level) })
+		s := openStore(t, filepath.Join(dir, "tsdb"), u.Hold)
 		u.Follow(s)
 		fill(t, s, 14)
 		blocks, err := s.Blocks()
@@ -162,7 +162,7 @@ func checkBlock(t *testing.T, b backup.Bucket, want model.Block) {
 func TestUploadGoesOnWhereItEnded(t *testing.T) {
 	eachBucket(t, func(t *testing.T, b backup.Bucket) {
 		dir := t.TempDir()
-		s := openStore(t, filepath.Join(dir, "tsdb"), func(*tsdb.BlockMeta) bool { return true })
+		s := openStore(t, filepath.Join(dir, "tsdb"), func(string, int) bool { return true })
 		fill(t, s, 5)
 		blocks, err := s.Blocks()
 		require.NoError(t, err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,6 +40,28 @@ func describe(m tsdb.BlockMeta, size int64) model.Block {
 		b.Sources = append(b.Sources, id.String())
 	}
 	return b
+}
+
+// CountBlocks adds up what the blocks in a directory, which need not be a
+// store's, say of themselves.
+func CountBlocks(dir string) (blocks, samples int64, err error) {
+	metas, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	if err != nil {
+		return 0, 0, fmt.Errorf("list the blocks in %s: %w", dir, err)
+	}
+	for _, path := range metas {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read a block: %w", err)
+		}
+		var m tsdb.BlockMeta
+		if err := json.Unmarshal(data, &m); err != nil {
+			return 0, 0, fmt.Errorf("read %s: %w", path, err)
+		}
+		blocks++
+		samples += int64(m.Stats.NumSamples)
+	}
+	return blocks, samples, nil
 }
 
 func (s *Store) damagedBlocks() map[string]bool {

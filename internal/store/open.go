@@ -146,7 +146,7 @@ func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
 	o.NewCompactorFunc = s.loader.newCompactor
 	o.BlocksToDelete = s.loader.toDelete
 	o.BlockCompactionExcludeFunc = func(m *tsdb.BlockMeta) bool {
-		return s.loader.hold(m) || s.deps.HoldBlock != nil && s.deps.HoldBlock(m)
+		return s.loader.hold(m) || s.deps.HoldBlock != nil && s.deps.HoldBlock(m.ULID.String(), m.Compaction.Level)
 	}
 	return o
 }

@@ -28,7 +28,7 @@ type Deps struct {
 
 	// HoldBlock says which blocks must not be merged yet, for instance
 	// because they have not been uploaded.
-	HoldBlock func(*tsdb.BlockMeta) bool
+	HoldBlock func(id string, level int) bool
 	// Sync makes a file or directory durable; nil means (*os.File).Sync.
 	Sync func(*os.File) error
 	// Free tells how many bytes an unprivileged user may still write below
