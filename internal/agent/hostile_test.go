@@ -237,6 +237,50 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 	require.LessOrEqual(t, len(w.store.series(nil)), 1000)
 }
 
+// TestComingAndGoingIsBounded: each stream is an event, or news for all servers.
+func TestComingAndGoingIsBounded(t *testing.T) {
+	w := newWorld(t)
+	s := w.add("n1", hosts.Config{})
+	h := w.join("evil")
+	first := h.raw().hello()
+	stop := make(chan struct{})
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+				_ = first.stream.Send([]byte{byte(uplink.KindBeat)})
+			}
+		}
+	})
+	defer func() { close(stop); beating.Wait() }()
+	// Copies, each another one.
+	for range 3 {
+		r := h.raw()
+		r.json(uplink.KindHello, uplink.Hello{Run: model.NewID(time.Now()), Time: time.Now(), Addresses: []string{"db.example", "127.0.0.1", "192.0.2.9"}})
+		k, _ := r.next()
+		require.Equal(t, uplink.KindBye, k)
+		r.end()
+	}
+	require.Equal(t, 1, count(w.codes(h.pki.NodeID()), "host.clone"))
+	// What a host says of where it is are addresses, and not those of who looks.
+	first.json(uplink.KindBye, uplink.Bye{Reason: uplink.ByeStop})
+	began, n := time.Now(), 0
+	for ; time.Since(began) < 2*time.Second; n++ {
+		r := h.raw()
+		r.json(uplink.KindHello, uplink.Hello{Run: model.NewID(time.Now()), Time: time.Now(), Addresses: []string{"db.example", "127.0.0.1", "192.0.2.9"}})
+		_, _ = r.next()
+		r.json(uplink.KindBye, uplink.Bye{Reason: uplink.ByeStop})
+		r.end()
+	}
+	require.LessOrEqual(t, n, 35)
+	hello, ok := s.hosts.Hello(h.pki.NodeID())
+	require.True(t, ok)
+	require.Equal(t, []string{"192.0.2.9"}, hello.Addresses)
+}
+
 // TestALyingServer has an agent with a real worker talk to a server that does
 // not mean well.
 func TestALyingServer(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,13 +43,6 @@ type Session struct {
 	Checks bool              `json:"checks"`           // it may be given checks
 	Hello  uplink.Hello      `json:"hello"`
 }
-
-var errClone = errors.New("another machine runs with the same identity: one is a copy of the other; empty the data directory of the copy and join it with a token of its own")
-
-// refusedError is a stream that is not let in.
-type refusedError struct{ bye uplink.Bye }
-
-func (e *refusedError) Error() string { return e.bye.Text }
 
 // admit makes the stream the one of its agent, unless it comes from a copy.
 func (h *Hosts) admit(ctx context.Context, s *session) error {
@@ -121,6 +113,10 @@ func (h *Hosts) denounce(node, run, hostname string) {
 	cur.Copy = run
 	e := h.word(cur)
 	ctx := h.ctx
+	known = known || time.Since(h.copied[node]) < cloneWait // another one of the same says nothing new
+	if !known {
+		h.copied[node] = time.Now()
+	}
 	h.mu.Unlock()
 	h.tellOthers(e)
 	if known || ctx == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
+	"golang.org/x/time/rate"
 
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
@@ -134,6 +135,8 @@ type Hosts struct {
 	states   map[string]*state           // of hosts, by node
 	lives    map[string]time.Time        // agents that are live, until
 	refused  map[string]time.Time        // runs of copies
+	copied   map[string]time.Time        // last event about a copy, by node
+	arrivals map[string]*rate.Limiter    // streams of each agent
 	version  int64                       // of the last word of this server
 	shots    map[string]time.Time        // last snapshot for an alert
 	probing  map[string]bool             // hosts that are being probed
@@ -189,7 +192,7 @@ func New(cfg Config, deps Deps) (*Hosts, error) {
 	h := &Hosts{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Logger, began: time.Now(), wake: make(chan struct{}, 1), alerts: make(chan alertRef, 64),
 		sessions: map[string]*session{}, entries: map[string]map[string]entry{}, states: map[string]*state{},
-		disconnect: func(string) {}, lives: map[string]time.Time{}, refused: map[string]time.Time{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
+		disconnect: func(string) {}, lives: map[string]time.Time{}, refused: map[string]time.Time{}, copied: map[string]time.Time{}, arrivals: map[string]*rate.Limiter{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
 	}
 	h.series = newSeriesLimit(h.cfg.MaxSeries)
 	h.m = newMetrics(deps.Registerer, h)

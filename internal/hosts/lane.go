@@ -166,7 +166,7 @@ func (l *lane) store(ctx context.Context) (refused int, err error) {
 	}
 	s := l.s
 	refused = l.filter(f)
-	if err := s.rate.WaitN(ctx, min(f.Samples(), s.rate.Burst())); err != nil {
+	if err := s.rate.WaitN(ctx, min(f.Samples()+len(f.Series), s.rate.Burst())); err != nil {
 		return 0, context.Cause(ctx)
 	}
 	until := time.Now().Add(storeFor)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,7 @@ var (
 	errStopping = fmt.Errorf("%w: this server is stopping", model.ErrUnavailable)
 	errRevoked  = fmt.Errorf("%w: this node was removed from the cluster", model.ErrUnauthorized)
 	errLeft     = errors.New("the agent has taken leave")
+	errClone    = errors.New("another machine runs with the same identity: one is a copy of the other; empty the data directory of the copy and join it with a token of its own")
 	errStore    = fmt.Errorf("this server can store nothing: %w", model.ErrUnavailable)
 )
 
@@ -59,7 +62,14 @@ const (
 	outQueue     = 128
 	deadAfter    = 3 * uplink.Silence // without a word from an agent
 	cloneWait    = time.Minute        // before a copy may ask again
+	arrivalRate  = 0.5                // streams a second of one agent
+	arrivalBurst = 30
 )
+
+// refusedError is a stream that is not let in.
+type refusedError struct{ bye uplink.Bye }
+
+func (e *refusedError) Error() string { return e.bye.Text }
 
 // serve is the life of a stream.
 func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
@@ -69,6 +79,9 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 		h: h, peer: from, stream: stream, cancel: cancel, since: time.Now(), out: make(chan []byte, outQueue), news: make(chan struct{}, 1),
 		rate: rate.NewLimiter(rate.Limit(h.cfg.MaxRate), max(uplink.MaxFrame/8, int(h.cfg.MaxRate))), events: rate.NewLimiter(20, 200), found: rate.NewLimiter(1000, 5000),
 		waiting: map[uint64]chan uplink.Answer{}, revision: map[string]int64{},
+	}
+	if err := h.arrive(ctx, from.NodeID); err != nil {
+		return err
 	}
 	late := time.AfterFunc(helloTimeout, func() { cancel(fmt.Errorf("%w: no hello", uplink.ErrMessage)) })
 	err := s.begin()
@@ -91,6 +104,22 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 	err = s.run(ctx)
 	h.release(s, err)
 	return h.ended(s, err)
+}
+
+// arrive has an agent wait that comes and goes all the time: each stream is news
+// for all servers.
+func (h *Hosts) arrive(ctx context.Context, node string) error {
+	h.mu.Lock()
+	l := h.arrivals[node]
+	if l == nil {
+		l = rate.NewLimiter(arrivalRate, arrivalBurst)
+		h.arrivals[node] = l
+	}
+	h.mu.Unlock()
+	if err := l.Wait(ctx); err != nil {
+		return fmt.Errorf("%w: this agent begins too many streams", model.ErrUnavailable)
+	}
+	return nil
 }
 
 // ended counts why a stream ended, and returns what the agent is told.
@@ -125,6 +154,12 @@ func (s *session) begin() error {
 	if s.hello, err = uplink.Decode[uplink.Hello](content, uplink.MaxHello); err != nil {
 		return err
 	}
+	// Others are told to look there: names and the own addresses of who looks are
+	// nothing that a host has.
+	s.hello.Addresses = slices.DeleteFunc(s.hello.Addresses, func(a string) bool {
+		ip, err := netip.ParseAddr(a)
+		return err != nil || ip.Unmap().IsLoopback() || ip.IsUnspecified() || ip.IsMulticast()
+	})
 	return s.hello.Validate()
 }
 

@@ -109,6 +109,16 @@ func (h *Hosts) forget(nodes []model.Node, now time.Time) {
 			delete(h.refused, run)
 		}
 	}
+	for id, at := range h.copied {
+		if now.Sub(at) > cloneWait {
+			delete(h.copied, id)
+		}
+	}
+	for id, l := range h.arrivals {
+		if l.Tokens() >= arrivalBurst {
+			delete(h.arrivals, id)
+		}
+	}
 	for id, at := range h.shots {
 		if now.Sub(at) > h.cfg.SnapshotGap {
 			delete(h.shots, id)
