@@ -44,7 +44,7 @@ test-ui: ## lint, types and tests of the pages
 
 test-e2e: ## the real binary against real targets, and journeys in Chromium
 	./test/prepare.sh
-	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -vE '/(growing|promql)$$')
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -vE '/(growing|promql|promtool)$$')
 	$(GO) test -count=1 -timeout 10m -v -tags e2e -run '^TestSameAsNodeExporter$$' ./internal/agent/collect
 
 test-fault: ## the short rows of the fault matrix: servers killed, cut off, without power
@@ -52,8 +52,8 @@ test-fault: ## the short rows of the fault matrix: servers killed, cut off, with
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 15m -v -tags fault -short ./test/fault \
 		-run '^Test(Mechanism.*|Single|Kill1|PowerCutAll|Split|RegionUplink|DownInOneRegion|JoinLeave)$$'
 
-conformance: ## against a real Prometheus, built first: remote write both ways, answers to queries
-	PANOPTES_CONFORMANCE=1 $(GO) test -count=1 -timeout 60m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -E '/(remotewrite|promql)$$')
+conformance: ## against a real Prometheus, built first: remote write both ways, answers to queries, unit tests of rules
+	PANOPTES_CONFORMANCE=1 $(GO) test -count=1 -timeout 60m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -E '/(remotewrite|promql|promtool)$$')
 
 growing: ## against real Prometheus and Thanos, which are built first (10 minutes the first time)
 	$(GO) test -count=1 -timeout 60m -v -tags e2e ./test/growing

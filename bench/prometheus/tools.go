@@ -1,6 +1,9 @@
 //go:build tools
 
-// Package prometheus pins the Prometheus that benchmarks run beside us.
+// Package prometheus pins the Prometheus that benchmarks and tests run beside us.
 package prometheus
 
-import _ "github.com/prometheus/prometheus/cmd/prometheus"
+import (
+	_ "github.com/prometheus/prometheus/cmd/prometheus"
+	_ "github.com/prometheus/prometheus/cmd/promtool"
+)

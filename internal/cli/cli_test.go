@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -60,6 +61,21 @@ func TestApply(t *testing.T) {
 	code, _, errs := run(t, h, input, "apply", "-f", "-")
 	require.Equal(t, 2, code)
 	require.Contains(t, errs, "standard input:7: check b.spec.target")
+}
+
+// Numbers arrive as they are written: a label "version: 1.10" is not 1.1.
+func TestApplyKeepsNumbersAsWritten(t *testing.T) {
+	var got string
+	h := func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		got = string(b)
+		w.WriteHeader(http.StatusTeapot)
+	}
+	run(t, h, "kind: rules\nname: a\nspec: {big: 12345678901234567890, labels: &l {version: 1.10, n: 1e3, s: '2.0', t: true, z: ~}, list: [1.50, {<<: *l, n: 2}]}\n", "apply", "-f", "-")
+	require.Contains(t, got, `"labels":{"n":1e3,"s":"2.0","t":true,"version":1.10,"z":null}`)
+	require.Contains(t, got, `"list":[1.50,{"n":2,"s":"2.0","t":true,"version":1.10,"z":null}]`)
+	require.Contains(t, got, `"big":12345678901234567890`)
 }
 
 func TestApplyRefusesBadFiles(t *testing.T) {

@@ -133,9 +133,9 @@ func readDocuments(name string, r io.Reader) ([]document, error) {
 			return nil, fmt.Errorf("%s holds more than %d documents; apply it in parts", name, maxDocuments)
 		}
 		var d struct {
-			Kind string         `yaml:"kind"`
-			Name string         `yaml:"name"`
-			Spec map[string]any `yaml:"spec"`
+			Kind string            `yaml:"kind"`
+			Name string            `yaml:"name"`
+			Spec map[string]asText `yaml:"spec"`
 		}
 		source := fmt.Sprintf("%s:%d", name, n.Content[0].Line)
 		for i := 0; i+1 < len(n.Content[0].Content); i += 2 {
@@ -162,6 +162,33 @@ func readDocuments(name string, r io.Reader) ([]document, error) {
 		docs = append(docs, document{Kind: d.Kind, Name: d.Name, Spec: spec, source: source})
 	}
 }
+
+// asText is a value of a document whose numbers stay as they are written: the
+// label "version: 1.10" must not become 1.1.
+type asText struct{ v any }
+
+// UnmarshalYAML implements the interface of package yaml.
+func (a *asText) UnmarshalYAML(n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		var m map[string]asText
+		err := n.Decode(&m)
+		a.v = m
+		return err
+	case n.Kind == yaml.SequenceNode:
+		var list []asText
+		err := n.Decode(&list)
+		a.v = list
+		return err
+	case (n.Tag == "!!float" || n.Tag == "!!int") && json.Valid([]byte(n.Value)):
+		a.v = json.Number(n.Value)
+		return nil
+	}
+	return n.Decode(&a.v)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (a asText) MarshalJSON() ([]byte, error) { return json.Marshal(a.v) }
 
 // readFiles reads documents of files, directories (*.yml, *.yaml) and "-".
 func readFiles(stdin io.Reader, paths []string) ([]document, error) {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,11 +28,17 @@ func ParseFile(data []byte) ([]Group, error) {
 	if len(data) > maxFileBytes {
 		return nil, fmt.Errorf("%w: a rule file may have %d bytes", model.ErrTooLarge, maxFileBytes)
 	}
+	var root yaml.Node
 	var doc any
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	err := yaml.Unmarshal(data, &root)
+	if err == nil {
+		asWritten(&root)
+		err = root.Decode(&doc)
+	}
+	if err != nil {
 		return nil, model.Invalid{{Msg: "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
 	}
-	b, err := json.Marshal(texts(doc))
+	b, err := json.Marshal(doc)
 	if err != nil {
 		return nil, model.Invalid{{Msg: "not a rule file: " + strings.TrimPrefix(err.Error(), "json: ")}}
 	}
@@ -44,23 +51,22 @@ func ParseFile(data []byte) ([]Group, error) {
 	return parseGroups(raw.Groups)
 }
 
-// texts undoes what YAML makes of texts that look like a date.
-func texts(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, e := range v {
-			v[k] = texts(e)
-		}
-	case []any:
-		for i, e := range v {
-			v[i] = texts(e)
-		}
-	case time.Time:
-		if v.Equal(v.Truncate(24 * time.Hour)) {
-			return v.Format(time.DateOnly)
-		}
+// wholeNumber is how a limit is written.
+var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// asWritten makes texts of all values but limits: to Prometheus everything else
+// in a rule file is one, and the label "version: 1.10" must not become 1.1, nor
+// "code: 0500" 320, nor a date a time.
+func asWritten(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.Tag != "!!null" && n.Tag != "!!merge" && n.Tag != "!!binary" {
+		n.Tag = "!!str"
 	}
-	return v
+	for i, c := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "limit" && wholeNumber.MatchString(c.Value) {
+			continue
+		}
+		asWritten(c)
+	}
 }
 
 // stamp tells whether a file has changed.

@@ -89,6 +89,12 @@ func TestParseFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "B", groups[0].Rules[1].Name())
 	require.Equal(t, map[string]rules.Text{"since": "2026-01-02", "tier": "2", "on": "true"}, groups[0].Rules[1].Labels)
+	groups, err = rules.ParseFile([]byte("groups:\n- name: 007\n  limit: 10\n  labels: {v: 1.10, code: 0500, hex: 0x10, much: 1e3, none: ~, yes: True, at: 2026-01-02T03:04:05Z, limit: 5}\n  rules: [{record: r, expr: 1.50}]\n"))
+	require.NoError(t, err)
+	require.Equal(t, rules.Text("007"), groups[0].Name)
+	require.Equal(t, 10, groups[0].Limit)
+	require.Equal(t, rules.Text("1.50"), groups[0].Rules[0].Expr)
+	require.Equal(t, map[string]rules.Text{"v": "1.10", "code": "0500", "hex": "0x10", "much": "1e3", "none": "", "yes": "True", "at": "2026-01-02T03:04:05Z", "limit": "5"}, groups[0].Labels, "values stay as they are written")
 	for _, bad := range []string{"groups: [", "groups:\n- name: g\n  name: h\n", "- 1", "1: 2", "groups: {a: .nan}", "group: []"} {
 		_, err := rules.ParseFile([]byte(bad))
 		var inv model.Invalid
