@@ -135,7 +135,14 @@ func TestThreeServersDivideTargetsAndOneDies(t *testing.T) {
 	for _, s := range servers {
 		s.OwnersChanged()
 	}
-	within(t, 60*time.Second, func() bool { return len(s3.Snapshot().Active) > n/4 && heard() == n }, "it takes its share again")
+	within(t, 60*time.Second, func() bool { return len(s3.Snapshot().Active) > n/4 && heard() == n }, "it takes its share again: %v", lazily(func() any {
+		out := map[string]int{"heard": heard()}
+		for i, s := range servers {
+			snap := s.Snapshot()
+			out[fmt.Sprintf("n%d active", i+1)], out[fmt.Sprintf("n%d owned", i+1)] = len(snap.Active), snap.Jobs[0].Owned
+		}
+		return out
+	}))
 	back := time.Now()
 	// Stale markers would come after 2.1 intervals.
 	within(t, 30*time.Second, func() bool { return time.Since(back) > 3*interval })
@@ -332,3 +339,8 @@ func TestShareForOutsideCollectors(t *testing.T) {
 }
 
 func must(_ int, g []scrape.Group) []scrape.Group { return g }
+
+// lazily is printed as what f returns when it is printed.
+type lazily func() any
+
+func (f lazily) String() string { return fmt.Sprint(f()) }
