@@ -108,6 +108,16 @@ export const useHosts = (f: HostFilter) =>
     refetchInterval: 15_000,
   });
 
+/** useGlance reads the first hosts of an order, and how many there are in each state. */
+export const useGlance = (sort: string, limit: number, enabled = true) =>
+  useQuery({
+    queryKey: ["hosts", "glance", sort, limit],
+    queryFn: ({ signal }) => get<HostPage>("v1/hosts", { sort, limit }, signal),
+    enabled,
+    refetchInterval: 15_000,
+    placeholderData: keepPreviousData,
+  });
+
 /** useHostSearch finds hosts by text. */
 export const useHostSearch = (q: string, limit = 8) =>
   useQuery({

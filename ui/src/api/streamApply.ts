@@ -102,6 +102,7 @@ function applyHosts(qc: QueryClient): void {
     if (key.length === 3 && value && news.has(value.id)) qc.setQueryData<HostDetail>(key, swap(value));
   // Order and counts follow from the server.
   later(qc, ["hosts", "list"], 3000);
+  later(qc, ["hosts", "glance"], 3000);
 }
 
 function applyEvent(qc: QueryClient, e: Event): void {

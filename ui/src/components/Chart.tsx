@@ -14,6 +14,8 @@ interface Props {
   height?: number;
   format: (v: number) => string;
   stacked?: boolean;
+  /** The axis may leave zero out where that would flatten the lines. */
+  free?: boolean;
   label: string;
   /** onZoom gets the selected span in Unix seconds. */
   onZoom?: (from: number, to: number) => void;
@@ -22,6 +24,18 @@ interface Props {
 
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** yRange is the span of the axis: with zero, or close around lines that lie far away from it. */
+export function yRange(min: number | null, max: number | null, free: boolean): [number, number] {
+  const low = min ?? 0;
+  const high = max ?? 0;
+  const gap = high - low;
+  if (free && gap > 0 && (low > 0 ? gap < low : high < 0 && gap < -high))
+    return [low - gap * 0.08, high + gap * 0.08];
+  const top = Math.max(0, high) * 1.08;
+  const bottom = Math.min(0, low) * 1.08;
+  return top === bottom ? [0, 1] : [bottom, top];
+}
+
 /** Chart draws lines over time with uPlot; the table beside it is for those who cannot see it. */
 export default function Chart({
   data,
@@ -29,6 +43,7 @@ export default function Chart({
   height = 240,
   format,
   stacked = false,
+  free = false,
   label,
   onZoom,
   onReset,
@@ -39,7 +54,7 @@ export default function Chart({
   useEffect(() => {
     calls.current = { onZoom, onReset, format };
   });
-  const shape = JSON.stringify(lines) + stacked;
+  const shape = JSON.stringify([lines, stacked, free]);
 
   useEffect(() => {
     const el = host.current;
@@ -60,7 +75,7 @@ export default function Chart({
           cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
           select: { show: true, left: 0, top: 0, width: 0, height: 0 },
           legend: { live: true },
-          scales: { y: { range: (_u, min, max) => [Math.min(0, min ?? 0), (max || 1) * 1.08] } },
+          scales: { y: { range: (_u, min, max) => yRange(min, max, free) } },
           axes: [
             {
               ...axis,

@@ -87,6 +87,17 @@ export function seconds(v: number): string {
 export const num = (v: number, digits = 2) =>
   new Intl.NumberFormat(language(), { maximumFractionDigits: digits }).format(v);
 
+const LARGE = ["", " k", " M", " G", " T", " P", " E"];
+
+/** compact writes any number in little room: "1.25 G", "0.0312", "4.2e-7". */
+export function compact(v: number): string {
+  const a = Math.abs(v);
+  if (!Number.isFinite(v) || (a !== 0 && a < 1e-4) || a >= 1e21) return v.toExponential(2);
+  if (a < 10_000) return num(v, a < 1 ? 5 : a < 100 ? 3 : 2);
+  const i = Math.min(Math.floor(Math.log10(a) / 3), LARGE.length - 1);
+  return num(v / 1000 ** i, 3) + (LARGE[i] ?? "");
+}
+
 /** percent writes 0.99871 as "99.871 %" and never rounds an outage away to 100 %. */
 export function percent(v: number | null | undefined): string {
   if (v === null || v === undefined || !Number.isFinite(v)) return "–";

@@ -2,15 +2,12 @@ import { lazy, Suspense, useMemo } from "react";
 import type { Span } from "../../api/prom";
 import type { PromData } from "../../api/types";
 import { Skeleton } from "../../components/faces";
-import { num } from "../../i18n/format";
+import { compact } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
 import { align, seriesName } from "../../lib/series";
 
 const Chart = lazy(() => import("../../components/Chart"));
 const MOST = 100;
-
-const compact = (v: number) =>
-  Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2) : num(v, 4);
 
 export function ExploreGraph({
   data,
@@ -39,6 +36,7 @@ export function ExploreGraph({
         data={rows}
         lines={lines}
         format={compact}
+        free
         onZoom={onZoom}
         onReset={onReset}
       />

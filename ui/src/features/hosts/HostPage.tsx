@@ -30,6 +30,7 @@ import { PanelCard } from "./PanelCard";
 import { here, SECTIONS, type SectionName } from "./panels";
 import { Processes } from "./Processes";
 import { isLive, type Window } from "./series";
+import { Services } from "./Services";
 import { Containers, FileSystems, MeshTable, Storage, TimeSync } from "./tables";
 import { Units } from "./Units";
 
@@ -196,7 +197,12 @@ function Detail({ h }: { h: HostDetail }) {
         processes: h.status === "online" && (
           <Processes h={h} every={visible && !paused ? (isLive(win) ? 5000 : 15_000) : false} />
         ),
-        services: names.has("node_systemd_unit_state") && <Units h={h} at={end} interval={interval} />,
+        services: (names.has("panoptes_service_up") || names.has("node_systemd_unit_state")) && (
+          <>
+            {names.has("panoptes_service_up") && <Services h={h} at={end} interval={interval} />}
+            {names.has("node_systemd_unit_state") && <Units h={h} at={end} interval={interval} />}
+          </>
+        ),
         containers: names.has("container_cpu_usage_seconds_total") && (
           <Containers h={h} at={end} interval={interval} />
         ),

@@ -148,7 +148,7 @@ export const HostRow = memo(function HostRow({
             <span className="sr">{t("nav.badge.alerts", { n: h.alerts })}</span>
           </Link>
         ) : (
-          <span className="muted">0</span>
+          !phone && <span className="muted">0</span>
         )}
       </span>
     </div>

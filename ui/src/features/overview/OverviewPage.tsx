@@ -1,3 +1,4 @@
+import { lazy, Suspense } from "react";
 import { Link } from "wouter";
 import { useOverview } from "../../api/overview";
 import { STATUSES, type Overview } from "../../api/types";
@@ -8,9 +9,12 @@ import { Page } from "../../components/Page";
 import { StatusIcon } from "../../components/Status";
 import { num } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
+import { useSession } from "../../session";
 import { FleetMap } from "./FleetMap";
 import { HealthCard } from "./HealthCard";
 import { Worst } from "./Worst";
+
+const HostsCard = lazy(() => import("./HostsCard"));
 
 /** OverviewPage answers on one screen: is anything wrong, where, and since when. */
 export function OverviewPage() {
@@ -29,16 +33,31 @@ export function OverviewPage() {
 function Headline({ o }: { o: Overview }) {
   const { t } = useT();
   const { down = 0, degraded = 0, unknown = 0, total = 0 } = o.checks;
-  const status = down ? "down" : degraded ? "degraded" : unknown ? "unknown" : total ? "up" : "pending";
   const n = down || degraded || unknown;
+  const loud = (o.alerts.critical ?? 0) + (o.alerts.warning ?? 0);
+  const status = down
+    ? "down"
+    : degraded
+      ? "degraded"
+      : unknown
+        ? "unknown"
+        : loud
+          ? o.alerts.critical
+            ? "down"
+            : "degraded"
+          : total
+            ? "up"
+            : "pending";
   return (
     <span className="headline">
       <StatusIcon status={status} size={24} />
-      {total === 0
-        ? t("nav.overview")
-        : status === "up"
-          ? t("overview.allwell")
-          : t(`overview.${status as "down"}`, { n })}
+      {n
+        ? t(`overview.${status as "down"}`, { n })
+        : loud
+          ? t("overview.alerts", { n: loud })
+          : total
+            ? t("overview.allwell")
+            : t("nav.overview")}
     </span>
   );
 }
@@ -46,17 +65,20 @@ function Headline({ o }: { o: Overview }) {
 function FirstRun() {
   const { t } = useT();
   return (
-    <Empty
-      icon="checks"
-      title={t("overview.empty.title")}
-      text={t("overview.empty.text")}
-      action={
-        <Link href="/checks/new" className="cta">
-          <Icon name="plus" />
-          {t("checks.new")}
-        </Link>
-      }
-    />
+    <div className="stack">
+      <Empty
+        icon="checks"
+        title={t("overview.empty.title")}
+        text={t("overview.empty.text")}
+        action={
+          <Link href="/checks/new" className="cta">
+            <Icon name="plus" />
+            {t("checks.new")}
+          </Link>
+        }
+      />
+      <Hosts />
+    </div>
   );
 }
 
@@ -103,6 +125,7 @@ function Board({ o }: { o: Overview }) {
         <h2 id="ov-worst">{t("overview.worst")}</h2>
         <Worst checks={o.worst ?? []} />
       </section>
+      <Hosts />
       <section className="card events-card" aria-labelledby="ov-events">
         <h2 id="ov-events">
           {t("overview.events")}
@@ -113,5 +136,16 @@ function Board({ o }: { o: Overview }) {
         {o.events?.length ? <EventList events={o.events} /> : <p className="muted">{t("events.none")}</p>}
       </section>
     </div>
+  );
+}
+
+/** Hosts come after the page: the first load does not wait for them. */
+function Hosts() {
+  const { user } = useSession();
+  if (user.bound) return null;
+  return (
+    <Suspense fallback={<div className="card hosts-card" />}>
+      <HostsCard />
+    </Suspense>
   );
 }

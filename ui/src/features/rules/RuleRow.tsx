@@ -34,6 +34,7 @@ export function RuleRow({ rule: r }: { rule: Rule }) {
         {r.labels?.severity && <SeverityPill severity={r.labels.severity} />}
         <code className="rule-expr">{r.expr}</code>
       </button>
+      {r.error && !open && <p className="rule-error">{r.error}</p>}
       <div id={id} hidden={!open}>
         {open && <RuleDetails rule={r} />}
       </div>

@@ -47,7 +47,7 @@ export function annotationsOf(
 export const exploreHref = (expr: string, range = "1h") =>
   `/explore?${encodePanels([{ expr, tab: "graph", range, end: "", step: "" }]).toString()}`;
 
-export const PACKS = ["checks", "hosts", "kubernetes", "panoptes"] as const;
+export const PACKS = ["checks", "hosts", "agents", "kubernetes", "panoptes"] as const;
 
 /** packOf names the shipped pack whose groups a set holds, if it is one. */
 export function packOf(groups: (string | undefined)[]): (typeof PACKS)[number] | undefined {

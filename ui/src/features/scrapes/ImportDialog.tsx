@@ -1,11 +1,11 @@
 import { Button, Textarea } from "@mantine/core";
-import { useState } from "react";
+import { useCallback, useState } from "react";
 import { useImport } from "../../api/scrapes";
 import { Dialog } from "../../components/Dialog";
 import { Failure } from "../../components/faces";
+import { Icon } from "../../components/icons";
 import { toast } from "../../components/toast";
-import { useT } from "../../i18n/i18n";
-import { tMaybe } from "../../i18n/i18n";
+import { tMaybe, useT } from "../../i18n/i18n";
 
 /** ImportDialog takes over a prometheus.yml: it shows first what that would change. */
 export function ImportDialog({ onClose }: { onClose: () => void }) {
@@ -14,6 +14,11 @@ export function ImportDialog({ onClose }: { onClose: () => void }) {
   const [files, setFiles] = useState<Record<string, string>>({});
   const preview = useImport();
   const apply = useImport();
+  // What would change begins below the text: it is brought into view.
+  const shown = useCallback(
+    (el: HTMLElement | null) => el?.scrollIntoView({ block: "start", behavior: "smooth" }),
+    [],
+  );
   const ready = config.trim() !== "";
   const result = preview.data;
   const changes = (result?.changes ?? []).filter((c) => c.op !== "none");
@@ -66,7 +71,11 @@ export function ImportDialog({ onClose }: { onClose: () => void }) {
           }}
         />
         <label className="file-pick">
-          <span>{t("scrapes.import.files")}</span>
+          <span className="plain-button">
+            <Icon name="plus" size={15} />
+            {t("scrapes.import.choose")}
+          </span>
+          <span className="muted">{t("scrapes.import.files")}</span>
           <input
             type="file"
             multiple
@@ -85,7 +94,7 @@ export function ImportDialog({ onClose }: { onClose: () => void }) {
         )}
         {(preview.error ?? apply.error) && <Failure compact error={preview.error ?? apply.error} />}
         {result && (
-          <section aria-live="polite" className="stack-s">
+          <section ref={shown} aria-live="polite" className="stack-s">
             <h3>{t("scrapes.import.changes", { n: changes.length })}</h3>
             <ul className="preview">
               {(result.changes ?? []).map((c) => (

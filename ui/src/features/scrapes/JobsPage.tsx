@@ -6,6 +6,7 @@ import {
   usePatchScrape,
   useScrapes,
   useTargets,
+  type JobProblem,
   type JobState,
   type ScrapeJob,
 } from "../../api/scrapes";
@@ -14,6 +15,7 @@ import { Empty, Faces } from "../../components/faces";
 import { Icon } from "../../components/icons";
 import { Labels } from "../../components/Labels";
 import { SearchBox } from "../../components/SearchBox";
+import { StatusIcon } from "../../components/Status";
 import { toast, toastError } from "../../components/toast";
 import { useUrl } from "../../components/useParams";
 import { useT } from "../../i18n/i18n";
@@ -29,7 +31,8 @@ export default function JobsPage() {
   const editor = useCan("editor");
   const q = get("q");
   const query = useScrapes(q);
-  const states = useTargets({}).data?.pages[0]?.jobs ?? [];
+  const targets = useTargets({}).data?.pages[0];
+  const states = targets?.jobs ?? [];
   const jobs = useMemo(() => query.data?.pages.flatMap((p) => p.items ?? []) ?? [], [query.data]);
   return (
     <ScrapesTabs here="/scrapes/jobs">
@@ -43,7 +46,13 @@ export default function JobsPage() {
         {jobs.length ? (
           <ul className="records">
             {jobs.map((j) => (
-              <JobRow key={j.id} job={j} state={states.find((s) => s.job === j.name)} editor={editor} />
+              <JobRow
+                key={j.id}
+                job={j}
+                state={states.find((s) => s.job === j.name)}
+                problems={(targets?.problems ?? []).filter((p) => p.job === j.name)}
+                editor={editor}
+              />
             ))}
           </ul>
         ) : (
@@ -64,7 +73,14 @@ export default function JobsPage() {
   );
 }
 
-function JobRow({ job: j, state, editor }: { job: ScrapeJob; state: JobState | undefined; editor: boolean }) {
+interface Row {
+  job: ScrapeJob;
+  state: JobState | undefined;
+  problems: JobProblem[];
+  editor: boolean;
+}
+
+function JobRow({ job: j, state, problems, editor }: Row) {
   const { t } = useT();
   const patch = usePatchScrape();
   const remove = useDeleteScrape();
@@ -111,6 +127,12 @@ function JobRow({ job: j, state, editor }: { job: ScrapeJob; state: JobState | u
         )}
         <Labels labels={j.labels} />
         {j.description && <small className="muted">{j.description}</small>}
+        {problems.map((p) => (
+          <small key={p.server} className="job-problem">
+            <StatusIcon status="down" size={14} />
+            {t("scrapes.problem", { job: p.job, server: p.server, message: p.message })}
+          </small>
+        ))}
       </div>
       <div className="record-actions">
         {editor && (

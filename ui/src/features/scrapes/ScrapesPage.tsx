@@ -173,7 +173,7 @@ function TargetTable({ items, onJob }: { items: Target[]; onJob: (job: string) =
                   title={t("labels.filter")}
                   onClick={() => onJob(x.job)}
                 >
-                  {t("scrapes.job")} <b>{x.job}</b>
+                  job=<b>{x.job}</b>
                 </button>{" "}
                 <Labels labels={x.labels} skip={x.labels?.job === x.job ? ["job"] : []} />
               </td>
