@@ -154,11 +154,14 @@ func (a *Authority) event(ctx context.Context, req joinRequest, kind model.Event
 // join lets a node in, or says why not. Each step may be done again: the use of
 // the token, the record, the certificate.
 func (a *Authority) join(ctx context.Context, req joinRequest) (*joinAnswer, error) {
-	hash, csr, err := a.authorize(ctx, req)
+	hash, region, csr, err := a.authorize(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.freeName(ctx, req); err != nil {
+	if err := a.asOnRecord(ctx, &req); err != nil {
+		return nil, err
+	}
+	if err := a.freeName(ctx, req, region); err != nil {
 		return nil, err
 	}
 	if err := a.useToken(ctx, req); err != nil {
@@ -189,6 +192,22 @@ func (a *Authority) join(ctx context.Context, req joinRequest) (*joinAnswer, err
 	a.log.Info("node joined", "node", n.ID, "name", n.Name, "role", n.Role, "region", n.Region)
 	a.event(ctx, req, model.EventNode, "node.joined", "info", fmt.Sprintf("%s %s joined in region %s", n.Role, n.Name, n.Region), "")
 	return answer, nil
+}
+
+// asOnRecord keeps name, region and labels of an agent that is on record and
+// asks again: they say which checks and secrets it is given, and may have been
+// changed by an administrator since.
+func (a *Authority) asOnRecord(ctx context.Context, req *joinRequest) error {
+	known, err := a.deps.Nodes.Get(ctx, req.ID)
+	switch {
+	case errors.Is(err, model.ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look up the node: %w", err)
+	case known.Role == model.RoleAgent && req.Role == model.RoleAgent:
+		req.Name, req.Region, req.Labels = known.Name, known.Region, known.Labels
+	}
+	return nil
 }
 
 // export encodes what another server needs to be an authority.

@@ -84,49 +84,49 @@ func decodeJoin(b []byte) (joinRequest, error) {
 }
 
 // authorize says whether the token, the node and its machine will do. Nothing
-// is changed.
-func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash string, csr *x509.CertificateRequest, err error) {
+// is changed. region is the one that the token holds for.
+func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash, region string, csr *x509.CertificateRequest, err error) {
 	const again = "make a new one on a server with 'panoptes token create --role %s'"
 	tok, _, err := a.deps.Tokens.Get(ctx, req.TokenID)
 	switch {
 	case errors.Is(err, model.ErrNotFound):
-		return "", nil, refuse(model.ErrUnauthorized, "unknown_token", "the token is not known to this cluster: it was revoked, or is too old; "+again, req.Role)
+		return "", "", nil, refuse(model.ErrUnauthorized, "unknown_token", "the token is not known to this cluster: it was revoked, or is too old; "+again, req.Role)
 	case err != nil:
-		return "", nil, fmt.Errorf("look up the token: %w", err)
+		return "", "", nil, fmt.Errorf("look up the token: %w", err)
 	case !sameSecret(req.Secret, tok.Hash):
-		return "", nil, refuse(model.ErrUnauthorized, "wrong_token", "the token is wrong: copy all of it, or "+again, req.Role)
+		return "", "", nil, refuse(model.ErrUnauthorized, "wrong_token", "the token is wrong: copy all of it, or "+again, req.Role)
 	}
 	// From here on the node is no stranger any more: it has the secret.
 	if csr, hash, err = readRequest(req.Request); err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
 	known, err := a.deps.Nodes.Get(ctx, req.ID)
 	switch {
 	case errors.Is(err, model.ErrNotFound):
 	case err != nil:
-		return "", nil, fmt.Errorf("look up the node: %w", err)
+		return "", "", nil, fmt.Errorf("look up the node: %w", err)
 	case known.Revoked || a.p.isRevoked(req.ID):
-		return "", nil, refuse(model.ErrForbidden, "revoked_node", "this node (%s) was removed from the cluster: empty its data directory and join again with a new token", req.ID)
+		return "", "", nil, refuse(model.ErrForbidden, "revoked_node", "this node (%s) was removed from the cluster: empty its data directory and join again with a new token", req.ID)
 	case known.KeyHash != hash:
-		return "", nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
+		return "", "", nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
 	}
 	repeated := slices.Contains(tok.Used, req.ID)
 	now := a.deps.Now()
 	switch skew := req.Time.Sub(now); {
 	case !repeated && now.After(tok.Expires):
-		return "", nil, refuse(model.ErrForbidden, "expired_token", "the token ended at %s: "+again, tok.Expires.UTC().Format(time.RFC3339), req.Role)
+		return "", "", nil, refuse(model.ErrForbidden, "expired_token", "the token ended at %s: "+again, tok.Expires.UTC().Format(time.RFC3339), req.Role)
 	case !repeated && tok.Uses < 1:
-		return "", nil, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: "+again+", with --uses N for several nodes", req.Role)
+		return "", "", nil, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: "+again+", with --uses N for several nodes", req.Role)
 	case tok.Role != req.Role && (tok.Role != model.RoleServer || req.Role != model.RoleWitness):
-		return "", nil, refuse(model.ErrForbidden, "role", "the token lets a node of the role %s join, this one is a %s: "+again, tok.Role, req.Role, req.Role)
+		return "", "", nil, refuse(model.ErrForbidden, "role", "the token lets a node of the role %s join, this one is a %s: "+again, tok.Role, req.Role, req.Role)
 	case tok.Region != "" && tok.Region != req.Region:
-		return "", nil, refuse(model.ErrForbidden, "region", "the token is for region %q, this node is in %q: start it with --region %s, or make a new token with 'panoptes token create --role %s --region %s'", tok.Region, req.Region, tok.Region, req.Role, req.Region)
+		return "", "", nil, refuse(model.ErrForbidden, "region", "the token is for region %q, this node is in %q: start it with --region %s, or make a new token with 'panoptes token create --role %s --region %s'", tok.Region, req.Region, tok.Region, req.Role, req.Region)
 	case skew.Abs() > maxSkew:
-		return "", nil, refuse(model.ErrForbidden, "clock", "the clock of this machine is %s the server's: set it (NTP) and join again", describeSkew(skew))
+		return "", "", nil, refuse(model.ErrForbidden, "clock", "the clock of this machine is %s the server's: set it (NTP) and join again", describeSkew(skew))
 	case !compatible(req.Version, a.deps.Version):
-		return "", nil, refuse(model.ErrForbidden, "version", "version %s cannot join servers of version %s (the same major, and a minor that differs by one at most): install %s and join again", req.Version, a.deps.Version, a.deps.Version)
+		return "", "", nil, refuse(model.ErrForbidden, "version", "version %s cannot join servers of version %s (the same major, and a minor that differs by one at most): install %s and join again", req.Version, a.deps.Version, a.deps.Version)
 	}
-	return hash, csr, nil
+	return hash, tok.Region, csr, nil
 }
 
 func describeSkew(skew time.Duration) string {
@@ -156,8 +156,9 @@ func compatible(a, b string) bool {
 
 // freeName makes sure that nobody else has the name. That of a node which is
 // there is not given away; one that is not is replaced: it loses its name and
-// may not come back beside its successor.
-func (a *Authority) freeName(ctx context.Context, req joinRequest) error {
+// may not come back beside its successor. region is the one that the token
+// holds for, empty for any.
+func (a *Authority) freeName(ctx context.Context, req joinRequest, region string) error {
 	for try := range casTries {
 		if err := pause(ctx, try); err != nil {
 			return err
@@ -171,6 +172,11 @@ func (a *Authority) freeName(ctx context.Context, req joinRequest) error {
 		}
 		if other.ID == req.ID {
 			return nil
+		}
+		if !other.Revoked && (other.Role != req.Role || region != "" && other.Region != region) {
+			// A token of agents takes no server out of the cluster, and one of a
+			// region nothing of another.
+			return refuse(model.ErrConflict, "name_taken", "the name %q is taken by the %s of region %s: start this one with another --node NAME, or run 'panoptes node remove %s' and join again", req.Name, other.Role, other.Region, quoteArg(req.Name))
 		}
 		if other.ID == a.p.node.ID || !other.Revoked && a.deps.Alive(other.ID) {
 			return refuse(model.ErrConflict, "name_taken", "the name %q is taken by another %s, which is alive: start this one with another --node NAME, or run 'panoptes node remove %s' and join again", req.Name, other.Role, quoteArg(req.Name))

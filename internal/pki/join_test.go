@@ -201,6 +201,38 @@ func TestReplacedMachine(t *testing.T) {
 	require.True(t, slices.ContainsFunc(w.events, func(e model.Event) bool { return e.Code == "node.replaced" }))
 }
 
+// TestATokenOfAgentsMovesNobodyElse: it lets a host in, and nothing more.
+func TestATokenOfAgentsMovesNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	s2, _ := w.mustJoin("n2", model.RoleServer) // and is away
+	_, err := w.join(w.config("n2", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1))
+	require.ErrorIs(t, err, model.ErrConflict)
+	require.ErrorContains(t, err, "node remove n2")
+	require.False(t, w.nodes[s2.NodeID()].Revoked)
+
+	far, _ := w.mustJoin("a1", model.RoleAgent)
+	there := w.config("a1", model.RoleAgent)
+	there.Region = "us"
+	_, err = w.join(there, w.token(model.RoleAgent, "us", time.Hour, 1))
+	require.ErrorIs(t, err, model.ErrConflict)
+	require.False(t, w.nodes[far.NodeID()].Revoked)
+
+	// One that is on record and still has its token stays what it is.
+	cfg, tok := w.config("a2", model.RoleAgent), w.token(model.RoleAgent, "", time.Hour, 1)
+	p, err := w.join(cfg, tok)
+	require.NoError(t, err)
+	w.records.mu.Lock()
+	n := w.nodes[p.NodeID()]
+	n.Labels = map[string]string{"team": "web"}
+	w.nodes[n.ID] = n
+	w.records.mu.Unlock()
+	cfg.Name, cfg.Region = "a1", "us"
+	_, _, err = pki.Join(within(t, 20*time.Second), cfg, pki.JoinRequest{Addr: w.addr, Token: tok, Version: "1.4.2", Labels: map[string]string{"team": "bank"}}, pki.Deps{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a2", "eu", "web"}, []string{w.nodes[n.ID].Name, w.nodes[n.ID].Region, w.nodes[n.ID].Labels["team"]})
+	require.False(t, w.nodes[far.NodeID()].Revoked)
+}
+
 func TestJoinAgainAfterACrash(t *testing.T) {
 	// The server fails at each of its steps, once; the node tries again with the
 	// same directory and the same token of one use.

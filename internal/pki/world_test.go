@@ -289,7 +289,9 @@ func client(t *testing.T, p *pki.PKI) *wire.Client {
 
 func whoami(t *testing.T, p *pki.PKI, nodeID, addr string) (string, error) {
 	t.Helper()
-	b, err := client(t, p).Conn(nodeID, addr).Call(within(t, 5*time.Second), "test.whoami", nil)
+	c := client(t, p)
+	b, err := c.Conn(nodeID, addr).Call(within(t, 5*time.Second), "test.whoami", nil)
+	require.NoError(t, c.Close()) // a node has few connections
 	return string(b), err
 }
 
