@@ -45,8 +45,8 @@ type ServerConfig struct {
 
 	// Agents are many, and what runs on their hosts is not ours: each may have
 	// this much of the server's memory.
-	AgentConns   int // connections of one agent; default 4
-	AgentStreams int // calls and streams at once of one of them; default 8
+	AgentConns   int // connections of one agent; default 8
+	AgentStreams int // calls and streams at once of one of them; default 6
 	AgentMessage int // bytes of one message; default 2 MiB, MaxMessage at most
 
 	// IdentifyEvery is how often a live connection is looked at again when it
@@ -111,8 +111,8 @@ func NewServer(cfg ServerConfig, deps ServerDeps) (*Server, error) {
 	setDefault(&cfg.MaxAnonymous, MaxAnonymous)
 	setDefault(&cfg.AnonymousConns, 256)
 	setDefault(&cfg.NodeConns, 16)
-	setDefault(&cfg.AgentConns, 4)
-	setDefault(&cfg.AgentStreams, 8)
+	setDefault(&cfg.AgentConns, 8)
+	setDefault(&cfg.AgentStreams, 6)
 	setDefault(&cfg.AgentMessage, 2<<20)
 	cfg.AgentMessage = min(cfg.AgentMessage, cfg.MaxMessage)
 	setDefault(&cfg.IdentifyEvery, 30*time.Second)
