@@ -193,6 +193,11 @@ func (h host) print(w io.Writer) error {
 	if u.MemoryBytes > 0 {
 		memory += " of " + sizeOf(int64(u.MemoryBytes))
 	}
+	processor := percent(u.CPU)
+	if u.Cores > 0 {
+		processor += fmt.Sprintf(" of %d cores", u.Cores)
+	}
+	processor += ", load " + figure(u.Load1)
 	var collectors []string
 	for _, k := range slices.Sorted(maps.Keys(h.Settings.Collectors)) {
 		collectors = append(collectors, map[bool]string{true: "+", false: "-"}[h.Settings.Collectors[k]]+k)
@@ -207,7 +212,7 @@ func (h host) print(w io.Writer) error {
 		{"connected", at(h.Connected)}, {"system", strings.TrimSpace(h.OS + " " + h.Arch)}, {"host name", cmp.Or(h.Hostname, "-")},
 		{"addresses", cmp.Or(strings.Join(h.Addresses, " "), "-")}, {"booted", at(h.BootTime)}, {"agent", cmp.Or(h.Version, "-")},
 		{"runs checks", map[bool]string{true: "yes", false: "no"}[h.Checks]}, {"restarts things", map[bool]string{true: "yes", false: "no"}[h.Actions]},
-		{"processor", fmt.Sprintf("%s of %d cores, load %s", percent(u.CPU), u.Cores, figure(u.Load1))}, {"memory", memory}, {"fullest disk", percent(u.Disk)},
+		{"processor", processor}, {"memory", memory}, {"fullest disk", percent(u.Disk)},
 		{"network", perSecond(u.RxBytes) + " in, " + perSecond(u.TxBytes) + " out"}, {"interval", interval},
 		{"collectors", cmp.Or(strings.Join(collectors, " "), "as by default")}, {"watched processes", cmp.Or(strings.Join(h.Settings.Processes, " "), "-")}, {"id", h.ID},
 	}

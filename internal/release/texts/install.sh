@@ -263,6 +263,7 @@ start() {
 		forget_token "/var/log/$name.log"
 		;;
 	*)
+		by_hand=1
 		say "no systemd and no OpenRC is here. Have your own supervisor run, as $user or as root:"
 		say "  set -a; . $etc/agent.env; $bin"
 		;;
@@ -357,6 +358,8 @@ main() {
 	start
 	if [ "$dry" = 1 ]; then
 		say "nothing was changed"
+	elif [ -n "${by_hand:-}" ] || [ "$started" = 0 ]; then
+		say "done: $name is installed and not started; configuration in $etc/agent.yml, data in $data"
 	else
 		say "done: $name watches this host; configuration in $etc/agent.yml, data in $data"
 	fi
