@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -82,6 +83,14 @@ func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(spec, &fields); err != nil {
 		return nil, model.DecodeError(err)
+	}
+	for f := range fields {
+		// What decodes the record takes these for the same field, and the last one.
+		for _, name := range []string{"labels", "matchers"} {
+			if f != name && strings.EqualFold(f, name) {
+				return nil, invalid(f, "must be written %s", name)
+			}
+		}
 	}
 	if kind == model.KindRules {
 		return bindRules(bound, fields, patch)

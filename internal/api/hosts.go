@@ -98,7 +98,7 @@ func (a *API) hostRoutes() []route {
 
 // PublishHost tells the stream that a host is in another state. It never blocks.
 func (a *API) PublishHost(h model.Host) {
-	a.hub.publish("host", h, nil)
+	a.hub.publish("host", h, unbound)
 }
 
 func (a *API) hosts() (Hosts, error) {

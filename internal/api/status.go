@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -62,11 +63,11 @@ type healthLevel struct {
 	Parts  []HealthPart `json:"parts"`
 }
 
-// health tells strangers only whether all is well.
+// health tells strangers, and those who are bound to labels, only whether all is well.
 func (a *API) health(r *http.Request) (any, error) {
 	h := a.healthNow(r.Context())
 	out := healthAnswer{Status: h.Status, Score: h.Score}
-	if who(r) == nil {
+	if who(r) == nil || !unbound(who(r)) {
 		return out, nil
 	}
 	out.Levels = map[string]healthLevel{}
@@ -115,6 +116,8 @@ func (a *API) metricsPage(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.deps.Metrics == nil:
 		a.fail(w, r, missing("metrics"))
+	case id != nil && !unbound(id):
+		a.fail(w, r, fmt.Errorf("%w: you are bound to %s, and these are of the server itself", model.ErrForbidden, id.Bound))
 	case local || id != nil && model.AtLeast(id.Role, viewer):
 		a.deps.Metrics.ServeHTTP(w, r)
 	default:
