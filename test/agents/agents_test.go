@@ -77,6 +77,9 @@ func (c *cluster) whole(selector string, from time.Time, gap time.Duration) (sam
 			if len(list) == 0 || list[0] > from.Add(2*gap).UnixMilli() {
 				return fmt.Errorf("%s has nothing of the beginning", s.host.Name)
 			}
+			if last := list[len(list)-1]; last < until-gap.Milliseconds() {
+				return fmt.Errorf("%s has nothing of the last %d s", s.host.Name, (until-last)/1000)
+			}
 			for i := 1; i < len(list); i++ {
 				if d := list[i] - list[i-1]; d <= 0 || d > gap.Milliseconds() {
 					return fmt.Errorf("%s: %d ms between two samples, %d s before the end", s.host.Name, d, (until-list[i])/1000)
