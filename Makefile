@@ -45,6 +45,7 @@ test-ui: ## lint, types and tests of the pages
 test-e2e: ## the real binary against real targets, and journeys in Chromium
 	./test/prepare.sh
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 20m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -vE '/(growing|promql|promtool)$$')
+	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 5m -v -tags e2e -run '^TestCluster' ./test/promql
 	$(GO) test -count=1 -timeout 10m -v -tags e2e -run '^TestSameAsNodeExporter$$' ./internal/agent/collect
 
 test-fault: ## the short rows of the fault matrix: servers killed, cut off, without power

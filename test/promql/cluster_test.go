@@ -28,28 +28,29 @@ import (
 	"panoptes/test/harness"
 )
 
-// The scripts that need few clusters, since each of their storages needs one.
-var (
-	shortScripts = []string{"at_modifier", "collision", "histograms", "limit", "literals", "staleness", "trig_functions", "type_and_unit"}
-	killScripts  = []string{"at_modifier", "histograms", "staleness", "subquery"}
-)
+// conformance says that all scripts are wanted, however long they take.
+func conformance() bool { return os.Getenv("PANOPTES_CONFORMANCE") != "" }
 
 // TestClusterScripts runs the scripts that come with Prometheus' engine against
 // three real servers: what a script loads goes to one of them by remote write,
 // what it asks goes to all of them in turn. Everything is asked of Prometheus'
 // engine over a plain database as well.
 func TestClusterScripts(t *testing.T) {
-	want := shortScripts
-	if os.Getenv("PANOPTES_CONFORMANCE") != "" {
-		want = nil
+	var all []string
+	if !conformance() { // each storage of a script needs a cluster; these have few
+		all = []string{"at_modifier", "histograms", "literals", "type_and_unit"}
 	}
-	runScripts(t, want, 0)
+	runScripts(t, all, 0)
 }
 
 // TestClusterScriptsKilled does the same while one of the servers is killed
 // after some questions. When it is back, it has what was loaded without it.
 func TestClusterScriptsKilled(t *testing.T) {
-	runScripts(t, killScripts, 5)
+	few := []string{"at_modifier", "staleness"}
+	if conformance() {
+		few = append(few, "histograms", "operators", "subquery")
+	}
+	runScripts(t, few, 5)
 }
 
 func runScripts(t *testing.T, want []string, killAfter int) {
@@ -57,10 +58,10 @@ func runScripts(t *testing.T, want []string, killAfter int) {
 	p, c := newPool(t), newChecking()
 	var used, killed int
 	promqltest.RunBuiltinTestsWithStorage(some{t, want}, c, func(t testutil.T) storage.Storage {
-		s := &servers{pool: p, number: used, killAfter: killAfter}
+		out := &pair{Storage: teststorage.New(t)}
+		s := &servers{pool: p, plain: out.Storage, number: used, killAfter: killAfter}
 		used++
-		out := &pair{Storage: teststorage.New(t), write: s.appender, ask: []func(string, url.Values) (int, []byte, error){s.ask}}
-		s.plain = out.Storage
+		out.write, out.ask = s.appender, append(out.ask, s.ask)
 		out.close = func() {
 			if s.down != nil {
 				killed++

@@ -20,10 +20,11 @@ import (
 // conformanceQueries is how many are compared when nobody says otherwise.
 const conformanceQueries = 5000
 
-// TestPrometheus asks random queries of our server and of Prometheus' own
-// program, both of which were sent the same samples.
+// TestPrometheus asks random queries of our server, of three servers in turn –
+// one of which is killed halfway – and of Prometheus' own program. All were sent
+// the same samples.
 func TestPrometheus(t *testing.T) {
-	if os.Getenv("PANOPTES_CONFORMANCE") == "" {
+	if !conformance() {
 		t.Skip("builds Prometheus first; make conformance runs it")
 	}
 	program, err := filepath.Abs("../../bin/prometheus")
@@ -60,11 +61,13 @@ func TestPrometheus(t *testing.T) {
 
 	p := oneServer(t)
 	defer func() { require.NoError(t, p.Close()) }()
+	three := &servers{pool: newPool(t), plain: p.Storage, killAfter: n / 2}
+	defer func() { require.NoError(t, three.close()) }()
 	ours := p.write
 	p.write = func(ctx context.Context) storage.Appender {
-		return &tee{ours(ctx), &sender{url: base + "/api/v1/write"}}
+		return &tee{&tee{ours(ctx), &sender{url: base + "/api/v1/write"}}, three.appender(ctx)}
 	}
-	p.ask = append(p.ask, over(http.DefaultClient, base, ""))
+	p.ask = append(p.ask, over(http.DefaultClient, base, ""), three.ask)
 	to := time.Now().Truncate(time.Hour)
 	from := to.Add(-randomSpan)
 	writeRandom(t, p.Appender(context.Background()), from, to)
@@ -87,4 +90,5 @@ func TestPrometheus(t *testing.T) {
 	}
 	t.Logf("%d random queries agree with Prometheus, %d of them with series", n, agree)
 	require.Positive(t, agree)
+	require.NotNil(t, three.down, "a server was killed")
 }

@@ -81,8 +81,6 @@ func (p *program) wait(what string, holds func() bool) error {
 	return nil
 }
 
-func (p *program) alive() bool { return p.cmd != nil }
-
 // kill ends the process with SIGKILL.
 func (p *program) kill() {
 	if p.cmd == nil {
@@ -149,12 +147,17 @@ func newCluster(bin, dir string, offset int) (*cluster, error) {
 	}
 	for _, p := range c.servers {
 		var err error
-		if wait := p.wait("it does not see the others", func() bool {
-			var nodes struct{ Items []struct{ State string } }
+		if wait := p.wait("it does not see three whole servers", func() bool {
+			var nodes struct {
+				Items []struct {
+					State string
+					Copy  struct{ Complete bool }
+				}
+			}
 			err = p.call(http.MethodGet, "/v1/nodes", nil, &nodes)
 			alive := 0
 			for _, n := range nodes.Items {
-				if n.State == "alive" {
+				if n.State == "alive" && n.Copy.Complete {
 					alive++
 				}
 			}
