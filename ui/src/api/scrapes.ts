@@ -51,6 +51,12 @@ export interface ScrapeJob extends Meta {
   per_region?: boolean;
   workers?: Record<string, string> | null;
   labels?: Record<string, string> | null;
+  /** Agents of these hosts scrape, instead of servers. */
+  agents?: {
+    hosts?: string[] | null;
+    regions?: string[] | null;
+    labels?: Record<string, string> | null;
+  } | null;
   paused?: boolean;
   config: Json;
 }

@@ -1,7 +1,7 @@
 import { Checkbox, NativeSelect, PasswordInput, Textarea, TextInput } from "@mantine/core";
 import { useState } from "react";
 import type { Field, Json } from "../api/types";
-import { pick, useT } from "../i18n/i18n";
+import { pick, tMaybe, useT } from "../i18n/i18n";
 import { fromText, listItems, REDACTED, structured, toText } from "../lib/fields";
 
 interface Props {
@@ -40,6 +40,8 @@ export function FieldInput({ field: f, value, onChange, error }: Props) {
       );
     case "enum": {
       const options = f.enum ?? [];
+      const word = (v: string) =>
+        f.name === "role" || f.name === "severity" ? (tMaybe(`${f.name}.${v}`) ?? v) : v;
       return (
         <NativeSelect
           {...common}
@@ -48,8 +50,8 @@ export function FieldInput({ field: f, value, onChange, error }: Props) {
           data={[
             ...(options.includes("")
               ? []
-              : [{ value: "", label: f.default ? t("field.default", { value: f.default }) : "–" }]),
-            ...options.map((o) => ({ value: o, label: o || "–" })),
+              : [{ value: "", label: f.default ? t("field.default", { value: word(f.default) }) : "–" }]),
+            ...options.map((o) => ({ value: o, label: word(o) || "–" })),
           ]}
         />
       );

@@ -1,8 +1,8 @@
 import { Button } from "@mantine/core";
+import { copy } from "./clipboard";
 import { useT } from "../i18n/i18n";
 import { Dialog } from "./Dialog";
 import { Icon } from "./icons";
-import { toast } from "./toast";
 
 interface Props {
   title: string;
@@ -25,7 +25,7 @@ export function OnceDialog({ title, text, secret, testId, onClose }: Props) {
         <Button
           variant="default"
           leftSection={<Icon name="copy" size={15} />}
-          onClick={() => void navigator.clipboard.writeText(secret).then(() => toast(t("common.copied")))}
+          onClick={() => void copy(secret)}
         >
           {t("common.copy")}
         </Button>

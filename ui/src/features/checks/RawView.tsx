@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
+import { copy } from "../../components/clipboard";
 import { JsonInput } from "../../components/FieldInput";
 import { Icon } from "../../components/icons";
-import { toast } from "../../components/toast";
 import type { Json, JsonObject } from "../../api/types";
 import { useT } from "../../i18n/i18n";
 import { toYAML } from "../../lib/yaml";
@@ -22,7 +22,7 @@ export function RawView({ value, onChange }: { value: JsonObject; onChange: (v: 
           size="xs"
           variant="default"
           leftSection={<Icon name="copy" size={14} />}
-          onClick={() => void navigator.clipboard.writeText(yaml).then(() => toast(t("common.copied")))}
+          onClick={() => void copy(yaml)}
         >
           {t("common.copy")}
         </Button>

@@ -1,4 +1,5 @@
 import { Button, Switch } from "@mantine/core";
+import { copy } from "../../components/clipboard";
 import { useMemo } from "react";
 import { Link, useLocation } from "wouter";
 import { useDeleteRules, usePatchRules, useRuleSets, type RuleSet } from "../../api/rules";
@@ -83,7 +84,7 @@ function Pack({ name }: { name: (typeof PACKS)[number] }) {
           type="button"
           className="icon-button"
           aria-label={t("rules.pack.copy", { name })}
-          onClick={() => void navigator.clipboard.writeText(command).then(() => toast(t("common.copied")))}
+          onClick={() => void copy(command)}
         >
           <Icon name="copy" size={15} />
         </button>

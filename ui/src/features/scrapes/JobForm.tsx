@@ -11,7 +11,7 @@ import { useKeys } from "../../components/keys";
 import { toast } from "../../components/toast";
 import { YamlField } from "../../components/YamlField";
 import { useT } from "../../i18n/i18n";
-import { errorFor, setPath } from "../../lib/fields";
+import { errorFor, getPath, setPath } from "../../lib/fields";
 import { placed } from "../../lib/rulesDoc";
 import { readYaml, typedYaml } from "../../lib/yamlDoc";
 import { useCan } from "../../session";
@@ -46,6 +46,10 @@ export function JobForm({ id, revision: newest, start: given }: Props) {
   const faults = useMemo(() => JSON.parse(marks) as { line: number; message: string }[], [marks]);
   const canForm = simple !== null || simpleOf(text) !== null;
   const put = (field: string, v: Json | undefined) => setHead(setPath(head, field, v));
+  // The object stays while its fields are empty: it says who scrapes.
+  const near = typeof head.agents === "object" && head.agents !== null;
+  const agents = (field: string, v: Json | undefined) =>
+    setHead({ ...head, agents: setPath(head.agents as JsonObject, field, v) });
   const change = (c: Partial<Simple>) => simple && setSimple({ ...simple, ...c });
 
   const submit = () => {
@@ -194,21 +198,72 @@ export function JobForm({ id, revision: newest, start: given }: Props) {
         </section>
         <section className="card">
           <h2>{t("scrapes.where")}</h2>
-          <div className="form-grid">
-            <LinesInput
-              label={t("editor.regions")}
-              description={t("scrapes.regions.help")}
-              value={head.regions}
-              error={errorFor(errors, "regions")}
-              onChange={(v) => put("regions", v)}
-            />
-            <MapInput
-              label={t("scrapes.workers")}
-              description={t("scrapes.workers.help")}
-              value={head.workers}
-              error={errorFor(errors, "workers")}
-              onChange={(v) => put("workers", v)}
-            />
+          <div className="segments" role="group" aria-label={t("scrapes.by")}>
+            <button type="button" aria-pressed={!near} onClick={() => put("agents", undefined)}>
+              {t("nav.servers")}
+            </button>
+            <button
+              type="button"
+              aria-pressed={near}
+              onClick={() =>
+                !near &&
+                setHead({
+                  ...setPath(
+                    setPath(setPath(head, "per_region", undefined), "regions", undefined),
+                    "workers",
+                    undefined,
+                  ),
+                  agents: {},
+                })
+              }
+            >
+              {t("servers.agents")}
+            </button>
+          </div>
+          {near && <p className="muted spaced">{t("scrapes.agents.help")}</p>}
+          <div className="form-grid spaced">
+            {near ? (
+              <>
+                <LinesInput
+                  label={t("hosts.g.hosts")}
+                  description={t("scrapes.agents.hosts.help")}
+                  value={getPath(head, "agents.hosts")}
+                  error={errors["agents"] ?? errorFor(errors, "agents.hosts")}
+                  onChange={(v) => agents("hosts", v)}
+                />
+                <LinesInput
+                  label={t("editor.regions")}
+                  description={t("hosts.g.lines")}
+                  value={getPath(head, "agents.regions")}
+                  error={errorFor(errors, "agents.regions")}
+                  onChange={(v) => agents("regions", v)}
+                />
+                <MapInput
+                  label={t("hosts.g.matchers")}
+                  description={t("hosts.g.matchers.help")}
+                  value={getPath(head, "agents.labels")}
+                  error={errorFor(errors, "agents.labels")}
+                  onChange={(v) => agents("labels", v)}
+                />
+              </>
+            ) : (
+              <>
+                <LinesInput
+                  label={t("editor.regions")}
+                  description={t("scrapes.regions.help")}
+                  value={head.regions}
+                  error={errorFor(errors, "regions")}
+                  onChange={(v) => put("regions", v)}
+                />
+                <MapInput
+                  label={t("scrapes.workers")}
+                  description={t("scrapes.workers.help")}
+                  value={head.workers}
+                  error={errorFor(errors, "workers")}
+                  onChange={(v) => put("workers", v)}
+                />
+              </>
+            )}
             <MapInput
               label={t("rules.labels")}
               description={t("scrapes.labels.help")}
@@ -218,11 +273,13 @@ export function JobForm({ id, revision: newest, start: given }: Props) {
             />
           </div>
           <div className="stack-s">
-            <Checkbox
-              label={t("scrapes.perregion")}
-              checked={head.per_region === true}
-              onChange={(e) => put("per_region", e.currentTarget.checked || undefined)}
-            />
+            {!near && (
+              <Checkbox
+                label={t("scrapes.perregion")}
+                checked={head.per_region === true}
+                onChange={(e) => put("per_region", e.currentTarget.checked || undefined)}
+              />
+            )}
             <Checkbox
               label={t("editor.paused")}
               checked={head.paused === true}

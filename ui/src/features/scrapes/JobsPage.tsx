@@ -121,6 +121,7 @@ function JobRow({ job: j, state, problems, editor }: Row) {
         {state && state.dropped > 0 && (
           <span className="muted">{t("scrapes.dropped", { n: state.dropped })}</span>
         )}
+        {j.agents && <span className="type">{t("servers.agents")}</span>}
         {j.per_region && <span className="type">{t("scrapes.perregion.short")}</span>}
         {(j.regions ?? []).filter((r) => r !== "*").length > 0 && (
           <span className="muted">{(j.regions ?? []).join(", ")}</span>

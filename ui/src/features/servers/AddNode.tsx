@@ -1,4 +1,5 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
+import { copy } from "../../components/clipboard";
 import { useState } from "react";
 import { useCreateToken, type Node, type NodeRole, type Token } from "../../api/cluster";
 import { useAgentInstall } from "../../api/hosts";
@@ -7,7 +8,6 @@ import { Dialog } from "../../components/Dialog";
 import { Failure, Skeleton } from "../../components/faces";
 import { fieldErrors } from "../../components/formErrors";
 import { Icon } from "../../components/icons";
-import { toast } from "../../components/toast";
 import { ago, dateTime, useNow } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
 import { joinAddress, joinCommand } from "./view";
@@ -68,7 +68,7 @@ export default function AddNode({
       </Dialog>
     );
   return (
-    <Dialog title={t("servers.add.title")} onClose={onClose} wide>
+    <Dialog title={t(start === "agent" ? "hosts.add" : "servers.add.title")} onClose={onClose} wide>
       <form
         className="stack"
         noValidate
@@ -215,13 +215,14 @@ function Command({
           {t("servers.add.until", { time: dateTime(made.expires, false), left: ago(made.expires, now) })}
         </span>
       </p>
+      {/NO AGENT FOR/.test(command) && <p className="stale">{t("servers.add.noagent")}</p>}
       {!help && /NAME|ADDRESS|REGION/.test(command) && <p className="muted">{t("servers.add.fill")}</p>}
       <div className="actions">
         <Button
           variant="default"
           leftSection={<Icon name="copy" size={15} />}
           data-autofocus
-          onClick={() => void navigator.clipboard.writeText(command).then(() => toast(t("common.copied")))}
+          onClick={() => void copy(command)}
         >
           {t("servers.add.copy")}
         </Button>
