@@ -12,8 +12,8 @@ import (
 // Metadata is what is known of a metric.
 type Metadata struct {
 	Type string `json:"type"`
-	Help string `json:"help"`
 	Unit string `json:"unit"`
+	Help string `json:"help"`
 }
 
 const maxMetadata = 100_000 // metrics in an answer
@@ -63,12 +63,12 @@ func (q *Query) metadata(w http.ResponseWriter, r *http.Request) {
 		for _, t := range pool {
 			if metric != "" {
 				if m, ok := t.GetMetadata(metric); ok {
-					add(metric, Metadata{string(m.Type), m.Help, m.Unit})
+					add(metric, Metadata{Type: string(m.Type), Help: m.Help, Unit: m.Unit})
 				}
 				continue
 			}
 			for _, m := range t.ListMetadata() {
-				add(m.MetricFamily, Metadata{string(m.Type), m.Help, m.Unit})
+				add(m.MetricFamily, Metadata{Type: string(m.Type), Help: m.Help, Unit: m.Unit})
 			}
 		}
 	}
@@ -78,5 +78,5 @@ func (q *Query) metadata(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	q.encode(w, map[string]any{"status": "success", "data": found})
+	q.encode(w, answer{Status: "success", Data: found})
 }

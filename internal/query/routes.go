@@ -184,7 +184,7 @@ func (q *Query) statusConfig(w http.ResponseWriter, _ *http.Request) {
 		text = q.deps.ConfigText()
 	}
 	w.Header().Set("Content-Type", "application/json")
-	q.encode(w, map[string]any{"status": "success", "data": map[string]string{"yaml": text}})
+	q.encode(w, answer{Status: "success", Data: map[string]string{"yaml": text}})
 }
 
 // readHandler answers remote read. The library decodes whatever length a
@@ -219,6 +219,14 @@ func (q *Query) readHandler() http.Handler {
 	})
 }
 
+// answer is what Prometheus' API answers, its keys in the order of the original.
+type answer struct {
+	Status    string `json:"status"`
+	Data      any    `json:"data,omitempty"`
+	ErrorType string `json:"errorType,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
 // refuse answers in the form of Prometheus' API.
 func (q *Query) refuse(w http.ResponseWriter, reason string, code int, err error) {
 	q.metrics.refused.WithLabelValues(reason).Inc()
@@ -235,7 +243,7 @@ func (q *Query) refuse(w http.ResponseWriter, reason string, code int, err error
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	q.encode(w, map[string]string{"status": "error", "errorType": kind, "error": err.Error()})
+	q.encode(w, answer{Status: "error", ErrorType: kind, Error: err.Error()})
 }
 
 func (q *Query) encode(w io.Writer, v any) {
