@@ -17,7 +17,7 @@ import (
 	"panoptes/internal/model"
 )
 
-// memRules has four groups and tries whatever it is given.
+// memRules has five groups and tries whatever it is given.
 type memRules struct{}
 
 func (memRules) Groups(context.Context) ([]api.RuleGroup, error) {
@@ -28,6 +28,7 @@ func (memRules) Groups(context.Context) ([]api.RuleGroup, error) {
 		{Name: "errors", Source: "web", Server: "n1", State: "firing", Alerts: 1, Evaluated: time.Now(), Rules: rule("ManyErrors", "rate(errors_total[5m]) > 1")},
 		{Name: "latency", Source: "web", Server: "n2", State: "inactive", Rules: rule("Slow", "slow > 1")},
 		{Name: "disks", Source: "hosts", Server: "n2", State: "pending", Rules: rule("Full", "full > 1")},
+		{Name: "mixed", Source: "web", Server: "n1", State: "broken", Counts: map[string]int{"broken": 1, "firing": 2, "inactive": 3}, Rules: []api.RuleWithState{}},
 		{Source: "/var/rules/x.yml", File: true, State: "broken", Error: "not valid YAML", Rules: []api.RuleWithState{}},
 	}, nil
 }
@@ -122,12 +123,13 @@ func TestRuleGroups(t *testing.T) {
 		return p
 	}
 	all := get("")
-	require.Equal(t, 4, all.Total)
-	require.Equal(t, map[string]int{"firing": 1, "pending": 1, "inactive": 1, "broken": 1}, all.Counts)
+	require.Equal(t, 5, all.Total)
+	require.Equal(t, map[string]int{"firing": 2, "pending": 1, "inactive": 1, "broken": 2}, all.Counts, "a broken group that fires is both")
 	require.Equal(t, "/var/rules/x.yml", all.Items[0].Source)
-	require.Len(t, get("?state=firing,broken").Items, 2)
-	require.Equal(t, 1, get("?state=firing").Total)
-	require.Equal(t, 2, get("?q=source:web").Total)
+	require.Len(t, get("?state=firing,broken").Items, 3)
+	require.Equal(t, 2, get("?state=firing").Total)
+	require.Equal(t, "latency", get("?state=inactive").Items[0].Name)
+	require.Equal(t, 3, get("?q=source:web").Total)
 	require.Equal(t, "errors", get("?q=errors_total").Items[0].Name)
 	require.Equal(t, 1, get("?source=hosts").Total)
 	first := get("?limit=3")

@@ -37,6 +37,7 @@ type RuleGroup struct {
 	Server      string          `json:"server,omitempty"` // its name
 	State       string          `json:"state"`            // firing, pending, inactive, broken: the worst of its rules
 	Error       string          `json:"error,omitempty"`  // of the first rule that fails, or of the source
+	Counts      map[string]int  `json:"counts,omitempty"` // rules by state; a broken one that fires counts as both
 	Alerts      int             `json:"alerts"`           // pending or firing
 	Interval    model.Duration  `json:"interval"`
 	QueryOffset model.Duration  `json:"query_offset,omitempty"`
@@ -197,7 +198,13 @@ type ruleGroupsAnswer struct {
 	Items  []RuleGroup    `json:"items"`
 	Next   string         `json:"next"`
 	Total  int            `json:"total"`
-	Counts map[string]int `json:"counts"` // by state, of all that match q
+	Counts map[string]int `json:"counts"` // by state, of all that match q; a group with a broken and a firing rule counts as both
+}
+
+// is reports whether a group has a rule in a state; inactive is one that has no
+// rule in another state.
+func (g RuleGroup) is(state string) bool {
+	return g.State == state || state != "inactive" && g.Counts[state] > 0
 }
 
 var groupStates = []string{"firing", "pending", "inactive", "broken"}
@@ -236,8 +243,14 @@ func (a *API) ruleGroups(r *http.Request) (any, error) {
 		if source != "" && g.Source != source || !q.matches(groupText(g)) {
 			continue
 		}
-		out.Counts[g.State]++
-		if len(states) == 0 || slices.Contains(states, g.State) {
+		hit := len(states) == 0
+		for _, s := range groupStates {
+			if g.is(s) {
+				out.Counts[s]++
+				hit = hit || slices.Contains(states, s)
+			}
+		}
+		if hit {
 			hits = append(hits, g)
 		}
 	}

@@ -353,9 +353,12 @@ func (a *App) openCatalog() error {
 		}
 		kv = a.control
 	}
-	var err error
+	fileDirs, err := a.filesDirs()
+	if err != nil {
+		return err
+	}
 	a.catalog, err = catalog.New(catalog.Config{LastSeenPath: a.cfg.Path("catalog.json"), KeyPath: a.cfg.Path("seal.key")},
-		catalog.Deps{Store: kv, Kinds: kinds(all.Kinds()), Audit: a.auditAll, Logger: a.logger("catalog"), Registerer: a.registry})
+		catalog.Deps{Store: kv, Kinds: kinds(all.Kinds(), fileDirs), Audit: a.auditAll, Logger: a.logger("catalog"), Registerer: a.registry})
 	if err != nil {
 		return fmt.Errorf("open the catalog: %w", err)
 	}

@@ -22,7 +22,8 @@ import (
 
 // kinds lists what the catalog keeps. Each kind's rules live with the role
 // that uses the record; here they are put together.
-func kinds(probes []probe.Kind) []catalog.Kind {
+// fileDirs are the directories below which scrape jobs may name files.
+func kinds(probes []probe.Kind, fileDirs []string) []catalog.Kind {
 	return []catalog.Kind{
 		{
 			Name: model.KindRegion, Plural: "regions",
@@ -172,7 +173,7 @@ func kinds(probes []probe.Kind) []catalog.Kind {
 			}),
 		},
 		{
-			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.Normalize), Shape: scrape.Shape, Secrets: scrape.Secrets,
+			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.NormalizeWithin(fileDirs)), Shape: scrape.Shape, Secrets: scrape.Secrets,
 		},
 		{
 			Name: model.KindRules, Plural: "rules", Normalize: withOld(rules.Normalize),

@@ -80,7 +80,7 @@ var ranks = map[string]int{"inactive": 0, "unknown": 0, "pending": 1, "firing": 
 func ruleGroup(g rules.GroupState, names map[string]string) api.RuleGroup {
 	out := api.RuleGroup{
 		Name: g.Name, Source: g.Source, File: g.File, Node: g.Node, Server: cmp.Or(names[g.Node], g.Node), State: "inactive", Interval: g.Interval,
-		QueryOffset: g.QueryOffset, Limit: g.Limit, Evaluated: g.Evaluated, Took: g.Took, Rules: []api.RuleWithState{},
+		QueryOffset: g.QueryOffset, Limit: g.Limit, Evaluated: g.Evaluated, Took: g.Took, Rules: []api.RuleWithState{}, Counts: map[string]int{},
 	}
 	for _, r := range g.Rules {
 		rule := api.RuleWithState{
@@ -93,8 +93,12 @@ func ruleGroup(g rules.GroupState, names map[string]string) api.RuleGroup {
 		out.Rules = append(out.Rules, rule)
 		out.Alerts += len(r.Alerts)
 		state := r.State
+		if _, known := ranks[state]; known {
+			out.Counts[state]++
+		}
 		if r.Health == "err" {
 			state = "broken"
+			out.Counts[state]++
 			out.Error = cmp.Or(out.Error, r.Name+": "+r.Error)
 		}
 		if ranks[state] > ranks[out.State] {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ func ImportPrometheus(name string, data []byte) ([]model.Document, []string, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the directory of %s: %w", name, err)
 	}
-	return importWith(scrape.Importer{Dir: dir, Read: readMatching}, data)
+	return importWith(scrape.Importer{Dir: dir, Read: readMatching}, data, nil) // the server knows which files are allowed
 }
 
 func (a scrapesForAPI) Import(yml []byte, files map[string][]byte) ([]api.Doc, []string, error) {
@@ -29,7 +30,11 @@ func (a scrapesForAPI) Import(yml []byte, files map[string][]byte) ([]api.Doc, [
 	if len(files) > 0 {
 		im.Read = func(pattern string) (map[string][]byte, error) { return matching(pattern, files) }
 	}
-	docs, notes, err := importWith(im, yml)
+	dirs, err := a.filesDirs()
+	if err != nil {
+		return nil, nil, err
+	}
+	docs, notes, err := importWith(im, yml, func(spec json.RawMessage) error { return scrape.CheckFiles(spec, nil, dirs) })
 	out := make([]api.Doc, len(docs))
 	for i, d := range docs {
 		out[i] = api.Doc{Kind: d.Kind, Name: d.Name, Spec: d.Spec}
@@ -37,23 +42,29 @@ func (a scrapesForAPI) Import(yml []byte, files map[string][]byte) ([]api.Doc, [
 	return out, notes, err
 }
 
-// importWith leaves out rules that would be refused, and says why: one of them
-// must not keep all else from being taken over.
-func importWith(im scrape.Importer, yml []byte) ([]model.Document, []string, error) {
+// importWith leaves out rules that would be refused, and jobs that checkJob
+// refuses, and says why: one of them must not keep all else from being taken over.
+func importWith(im scrape.Importer, yml []byte, checkJob func(spec json.RawMessage) error) ([]model.Document, []string, error) {
 	docs, notes, err := im.Import(yml)
 	kept := docs[:0]
 	for _, d := range docs {
-		if d.Kind == model.KindRules {
-			if _, err := rules.Normalize(d.Spec, nil); err != nil {
-				var inv model.Invalid
-				if !errors.As(err, &inv) {
-					inv.AddErr("", err)
-				}
-				for _, f := range inv {
-					notes = append(notes, fmt.Sprintf("rules %s: %s; the file is not taken over", d.Name, f))
-				}
-				continue
+		var fault error
+		what := "the file"
+		switch {
+		case d.Kind == model.KindRules:
+			_, fault = rules.Normalize(d.Spec, nil)
+		case d.Kind == model.KindScrape && checkJob != nil:
+			fault, what = checkJob(d.Spec), "the job"
+		}
+		if fault != nil {
+			var inv model.Invalid
+			if !errors.As(fault, &inv) {
+				inv.AddErr("", fault)
 			}
+			for _, f := range inv {
+				notes = append(notes, fmt.Sprintf("%s %s: %s; %s is not taken over", d.Kind, d.Name, f, what))
+			}
+			continue
 		}
 		kept = append(kept, d)
 	}

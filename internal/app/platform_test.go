@@ -144,7 +144,7 @@ func TestPrometheusIsTakenOver(t *testing.T) {
 	// A stale marker would make a series disappear for a moment.
 	end := time.Now()
 	seconds := func(at time.Time) string { return strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64) }
-	steps := matrix(t, via.app, "/api/v1/query_range", url.Values{"query": {`count(up{job="shop"})`}, "start": {seconds(went.Add(-2 * time.Second))}, "end": {seconds(end)}, "step": {"0.1"}})
+	steps := matrix(t, via.app, "/api/v1/query_range", url.Values{"query": {`count(up{job="shop"})`}, "start": {seconds(went)}, "end": {seconds(end)}, "step": {"0.1"}})
 	require.Len(t, steps, 1)
 	for _, p := range steps[0] {
 		require.Equal(t, float64(n), p[1], "series at %f, %s after the server went", p[0], time.Duration((p[0]-float64(went.UnixMilli())/1000)*float64(time.Second)))
@@ -181,18 +181,39 @@ func TestFilesOfRulesAndTargets(t *testing.T) {
 	file := filepath.Join(dir, "rules", "own.yml")
 	require.NoError(t, os.WriteFile(file, []byte(rule("vector(1)")), 0o600))
 	require.Eventually(t, func() bool { return named(t, a, "/v1/rule-groups", "source")[file] == 1 }, 20*time.Second, 100*time.Millisecond)
+	// One rule of it fails, the other one fires on: both are counted and found.
+	mixed := "groups: [{name: own, interval: 1s, limit: 1, rules: [{alert: Own, expr: 'vector(1)'}, {alert: Two, expr: 'vector(1) or label_replace(vector(1), \"a\", \"b\", \"\", \"\")'}]}]"
+	require.NoError(t, os.WriteFile(file, []byte(mixed), 0o600))
+	for _, state := range []string{"broken", "firing"} {
+		require.Eventually(t, func() bool {
+			_, list := call(t, a, "GET", "/v1/rule-groups?state="+state, "")
+			items, _ := list["items"].([]any)
+			if len(items) != 1 {
+				return false
+			}
+			counts, _ := items[0].(map[string]any)["counts"].(map[string]any)
+			return counts["broken"] == 1.0 && counts["firing"] == 1.0 && list["counts"].(map[string]any)["firing"] == 1.0
+		}, 20*time.Second, 100*time.Millisecond, state)
+	}
+	require.NoError(t, os.WriteFile(file, []byte(rule("vector(1)")), 0o600))
+	require.Eventually(t, func() bool { return named(t, a, "/v1/rule-groups?state=broken", "state")["broken"] == 0 }, 20*time.Second, 100*time.Millisecond)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules", "bad.yml"), []byte("groups: ["), 0o600))
 	require.Eventually(t, func() bool { return named(t, a, "/v1/rule-groups?state=broken", "state")["broken"] == 1 }, 20*time.Second, 100*time.Millisecond)
 
-	code, got := call(t, a, "POST", "/v1/scrapes", `{"name":"leak","config":{"bearer_token_file":"`+dir+`/seal.key","static_configs":[{"targets":["127.0.0.1:1"]}]}}`)
-	require.Equal(t, http.StatusCreated, code, mustJSON(t, got))
+	leak := `{"name":"leak","config":{"bearer_token_file":"` + dir + `/seal.key","static_configs":[{"targets":["127.0.0.1:1"]}]}}`
+	code, got := call(t, a, "POST", "/v1/scrapes", leak)
+	require.Equal(t, http.StatusBadRequest, code, mustJSON(t, got))
+	require.Contains(t, mustJSON(t, got), `"field":"config.bearer_token_file"`)
+	require.Contains(t, mustJSON(t, got), "scrape.files_dirs")
+	code, got = call(t, a, "POST", "/v1/import/prometheus", `{"config":"scrape_configs: [{job_name: leak, bearer_token_file: `+dir+`/seal.key, static_configs: [{targets: ['127.0.0.1:1']}]}, {job_name: fine, static_configs: [{targets: ['127.0.0.1:1']}]}]"}`)
+	require.Equal(t, http.StatusOK, code, mustJSON(t, got))
+	require.Len(t, got["changes"], 1)
+	require.Regexp(t, "scrape leak: config.bearer_token_file: .*; the job is not taken over", mustJSON(t, got["notes"]))
 	sd := filepath.Join(dir, "sd", "t.json")
 	require.NoError(t, os.WriteFile(sd, []byte(`[{"targets":["127.0.0.1:1"]}]`), 0o600))
 	code, got = call(t, a, "POST", "/v1/scrapes", `{"name":"files","config":{"file_sd_configs":[{"files":["`+sd+`"]}]}}`)
 	require.Equal(t, http.StatusCreated, code, mustJSON(t, got))
 	require.Eventually(t, func() bool { return named(t, a, "/v1/scrape-targets", "job")["files"] == 1 }, 20*time.Second, 100*time.Millisecond)
-	_, list := call(t, a, "GET", "/v1/scrape-targets", "")
-	require.Contains(t, mustJSON(t, list["problems"]), "scrape.files_dirs")
 	require.Zero(t, named(t, a, "/v1/scrape-targets", "job")["leak"])
 }
 

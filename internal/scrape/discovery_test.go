@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -216,4 +217,68 @@ func TestFilesOfTheServerAreOutOfReach(t *testing.T) {
 		require.NotContains(t, p.Message, "very secret")
 	}
 	require.Nil(t, sent.Load())
+}
+
+// Mechanisms that dial by themselves reach what the dialer lets them reach: by
+// name, by redirection, in a tunnel of TLS, through a proxy of their own.
+func TestAllMechanismsAskThroughTheDialer(t *testing.T) {
+	addr := serve(t, textFormat, "x 1\n")
+	host, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	var inside atomic.Int64
+	secret := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inside.Add(1) }))
+	t.Cleanup(secret.Close)
+	eureka := fmt.Sprintf(`<applications><application><name>shop</name><instance><hostName>%[1]s</hostName><ipAddr>%[1]s</ipAddr><status>UP</status>
+		<port enabled="true">%[2]s</port><instanceId>i1</instanceId></instance></application></applications>`, host, port)
+	byTLS := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		fmt.Fprint(w, eureka)
+	}))
+	t.Cleanup(byTLS.Close)
+	docker := answers(t, map[string]string{
+		"/_ping*": `OK`, "/networks*": `[{"Id":"net1","Name":"bridge","Scope":"local"}]`,
+		"/containers/json*": fmt.Sprintf(`[{"Id":"c1","Names":["/shop"],"State":"running","HostConfig":{"NetworkMode":"bridge"},
+			"Ports":[{"IP":"127.0.0.1","PrivatePort":%s,"PublicPort":%s,"Type":"tcp"}],"NetworkSettings":{"Networks":{"bridge":{"NetworkID":"net1","IPAddress":"127.0.0.1"}}}}]`, port, port),
+	})
+	redirects := httptest.NewServer(http.RedirectHandler(secret.URL, http.StatusFound))
+	t.Cleanup(redirects.Close)
+	var mu sync.Mutex
+	dialed := map[string]int{}
+	dial := func(ctx context.Context, network, a string) (net.Conn, error) {
+		mu.Lock()
+		dialed[a]++
+		mu.Unlock()
+		if a == strings.TrimPrefix(secret.URL, "http://") {
+			return nil, errors.New("address is refused by policy")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, a)
+	}
+	saw := func(url string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, a, _ := strings.Cut(url, "://")
+		return dialed[a] > 0
+	}
+	db := openDB(t)
+	s, _ := start(t, scrape.Config{}, scrape.Deps{Appendable: db, Dial: dial})
+	how := func(name string) string { return "relabel_configs: [{target_label: how, replacement: " + name + "}]" }
+	records := []model.Record{
+		record(t, "docker", "{docker_sd_configs: [{host: '"+strings.Replace(docker, "http://", "tcp://", 1)+"', refresh_interval: 1s}], "+how("docker")+"}"),
+		record(t, "tls", "{eureka_sd_configs: [{server: '"+byTLS.URL+"', refresh_interval: 1s, tls_config: {insecure_skip_verify: true}}], "+how("tls")+"}"),
+		record(t, "name", "{eureka_sd_configs: [{server: '"+secret.URL+"', refresh_interval: 1s}]}"),
+		record(t, "sent", "{puppetdb_sd_configs: [{url: '"+redirects.URL+"', query: 'resources {}', refresh_interval: 1s}]}"),
+		record(t, "proxy", "{eureka_sd_configs: [{server: 'https://somewhere.example', refresh_interval: 1s, proxy_url: '"+secret.URL+"'}]}"),
+	}
+	s.Update(records)
+	scraped(t, s, db, "docker", "how", "docker")
+	scraped(t, s, db, "tls", "how", "tls")
+	require.True(t, saw(docker) && saw(byTLS.URL))
+	within(t, 20*time.Second, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return dialed[strings.TrimPrefix(secret.URL, "http://")] >= 3
+	}, "by name, by redirection and as a proxy")
+	require.True(t, saw(redirects.URL))
+	require.Zero(t, inside.Load())
+	require.Empty(t, s.Snapshot().Problems)
 }

@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -10,21 +11,56 @@ import (
 
 // checkFiles refuses jobs that name files outside of the directories that the
 // operator of this server allows: who may edit a job could otherwise have any
-// file sent to a target of theirs as a credential.
-func (j *Job) checkFiles(dirs []string) error {
+// file sent to a target of theirs as a credential. Those in let pass.
+func (j *Job) checkFiles(dirs []string, let map[string]bool) error {
 	tree, err := decodeJSON(j.Config)
 	if err != nil {
 		return err
 	}
 	var inv model.Invalid
 	walk(tree, []string{"config"}, func(path []string, v string) {
-		if isFile(path) && v != "" {
+		if isFile(path) && v != "" && !let[v] {
 			if err := allowedFile(v, dirs); err != nil {
 				inv.Add(dotted(path), "%s", err)
 			}
 		}
 	})
 	return inv.Err()
+}
+
+// NormalizeWithin is Normalize for a server whose jobs may name files only below
+// some directories: what it would not run it does not keep. A file that the job
+// named before stays: who pauses a job need not repair it first.
+func NormalizeWithin(dirs []string) func(spec, old json.RawMessage) (json.RawMessage, error) {
+	return func(spec, old json.RawMessage) (json.RawMessage, error) {
+		out, err := Normalize(spec, old)
+		if err != nil {
+			return nil, err
+		}
+		if err := CheckFiles(out, old, dirs); err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+}
+
+// CheckFiles refuses a job that names files outside of directories, but for
+// those that old, which may be empty, names as well.
+func CheckFiles(spec, old json.RawMessage, dirs []string) error {
+	var j, was Job
+	if err := json.Unmarshal(spec, &j); err != nil {
+		return model.DecodeError(err)
+	}
+	if j.Agents != nil {
+		return nil // its files are none: agents know no such fields
+	}
+	had := map[string]bool{}
+	if json.Unmarshal(old, &was) == nil && len(was.Config) > 0 {
+		if tree, err := decodeJSON(was.Config); err == nil {
+			walk(tree, nil, func(path []string, v string) { had[v] = had[v] || isFile(path) })
+		}
+	}
+	return j.checkFiles(dirs, had)
 }
 
 func allowedFile(name string, dirs []string) error {

@@ -169,3 +169,30 @@ func TestFilesOnlyFromAllowedDirectories(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{"bad", "link", "up", "ca"}, names, "one bad job does not keep the others from running")
 }
+
+// What a server would not run it does not keep; but a job that names such a file
+// already may be paused.
+func TestForbiddenFilesAreNotStored(t *testing.T) {
+	normalize := scrape.NormalizeWithin([]string{"/etc/jobs"})
+	job := func(file, more string) json.RawMessage {
+		return json.RawMessage(`{"name":"a"` + more + `,"config":{"authorization":{"credentials_file":"` + file + `"},"static_configs":[{"targets":["a:1"]}]}}`)
+	}
+	_, err := normalize(job("/etc/jobs/token", ""), nil)
+	require.NoError(t, err)
+	for _, file := range []string{"/etc/shadow", "/etc/jobs/../shadow", "/etc/jobs"} {
+		_, err = normalize(job(file, ""), nil)
+		var inv model.Invalid
+		require.ErrorAs(t, err, &inv)
+		require.Equal(t, "config.authorization.credentials_file", inv[0].Field)
+		require.Contains(t, inv[0].Msg, "scrape.files_dirs")
+	}
+	had := job("/etc/shadow", "")
+	_, err = normalize(job("/etc/shadow", `,"paused":true`), had)
+	require.NoError(t, err)
+	_, err = normalize(job("/etc/passwd", ""), had)
+	require.ErrorContains(t, err, "config.authorization.credentials_file")
+	text, err := json.Marshal("authorization: {credentials_file: /etc/shadow}\nstatic_configs: [{targets: ['a:1']}]")
+	require.NoError(t, err)
+	_, err = normalize(json.RawMessage(`{"name":"a","config":`+string(text)+`}`), nil)
+	require.ErrorContains(t, err, "config.authorization.credentials_file")
+}

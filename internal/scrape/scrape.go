@@ -66,6 +66,7 @@ type Scraper struct {
 	manager *engine.Manager
 	limit   *readLimit
 	fence   *fence
+	passage *passage // while Run runs
 
 	changed chan struct{} // of size one: Update was called
 	moved   chan struct{} // of size one: owners changed
@@ -82,7 +83,8 @@ type job struct {
 	Job
 	conf    *config.ScrapeConfig
 	jobName string
-	view    view // of the last division
+	secrets []string // of its ways through the passage
+	view    view     // of the last division
 }
 
 // New checks the configuration. It starts nothing.
@@ -177,8 +179,12 @@ func (s *Scraper) Run(ctx context.Context) error {
 	if finder == nil {
 		return errors.New("make the discovery manager: its metrics cannot be registered")
 	}
+	if s.passage, err = newPassage(s.deps.Dial, s.log); err != nil {
+		return err
+	}
 	sets := make(chan map[string][]*targetgroup.Group)
 	var wg sync.WaitGroup
+	wg.Go(func() { s.passage.run(dctx) })
 	wg.Go(func() { _ = finder.Run() }) // only ever says that the context ended
 	wg.Go(func() { _ = s.manager.Run(sets) })
 	defer func() {
@@ -275,10 +281,14 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	conf.GlobalConfig.ExternalLabels = labels.FromStrings("replica", s.cfg.Node)
 	find := map[string]discovery.Configs{}
 	body, longest := int64(DefaultBodySize), time.Duration(0)
+	secrets := map[string]bool{}
 	for name, j := range jobs {
 		conf.ScrapeConfigs = append(conf.ScrapeConfigs, j.conf)
 		find[name] = j.conf.ServiceDiscoveryConfigs
 		body = max(body, int64(j.conf.BodySizeLimit))
+		for _, secret := range j.secrets {
+			secrets[secret] = true
+		}
 		longest = max(longest, time.Duration(j.conf.ScrapeInterval)) // relabelling may set a timeout up to it
 	}
 	s.limit.set(body)
@@ -304,6 +314,7 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	if err := finder.ApplyConfig(find); err != nil {
 		s.log.Error("discovery is taken over in part only", "err", err)
 	}
+	s.passage.keep(secrets)
 	s.divide(ctx, sets)
 }
 
@@ -326,7 +337,7 @@ func (s *Scraper) compileAll(records []model.Record, old map[string]*job) (map[s
 		}
 		conf, err := j.compile(s.cfg.Region, s.cfg.Interval)
 		if err == nil {
-			err = j.checkFiles(s.cfg.FileDirs)
+			err = j.checkFiles(s.cfg.FileDirs, nil)
 		}
 		if err == nil {
 			err = tryClient(conf)
@@ -336,7 +347,7 @@ func (s *Scraper) compileAll(records []model.Record, old map[string]*job) (map[s
 			continue
 		}
 		conf.JobName = j.Name // names the engine's pool; the label job is set by divide
-		jobs[j.Name] = &job{Job: j, conf: conf, jobName: j.jobName()}
+		jobs[j.Name] = &job{Job: j, conf: conf, jobName: j.jobName(), secrets: s.passage.guide(j.Name, conf)}
 	}
 	return jobs, problems
 }
