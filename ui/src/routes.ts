@@ -1,4 +1,5 @@
-import { lazy, type ComponentType, type LazyExoticComponent } from "react";
+import { lazy, useEffect, useState, type ComponentType, type LazyExoticComponent } from "react";
+import { reachable } from "./api/client";
 import type { IconName } from "./components/icons";
 import type { Key } from "./i18n/i18n";
 import { OverviewPage } from "./features/overview/OverviewPage";
@@ -33,17 +34,27 @@ export const areasFor = (user: { bound?: Record<string, string> }): Area[] =>
 
 type Loader = () => Promise<{ default: ComponentType }>;
 
-/** page loads a view when it is first opened; after an upgrade the old file is gone, and the tab reloads once. */
+/**
+ * page loads a view when it is first opened. What cannot be loaded is either
+ * gone after an upgrade, or nobody answers: once somebody does, the tab reloads
+ * when the view is looked at, since a browser may remember that it failed.
+ */
 function page(load: Loader): LazyExoticComponent<ComponentType> {
-  return lazy(() =>
-    load().catch((e: unknown) => {
-      const mark = "panoptes.reloaded";
-      if (Date.now() - Number(sessionStorage.getItem(mark) ?? 0) < 30_000) throw e;
+  return lazy(() => load().catch((e: unknown) => reachable().then(() => ({ default: reloading(e) }))));
+}
+
+function reloading(e: unknown): ComponentType {
+  return function Reloading() {
+    const mark = "panoptes.reloaded";
+    const [again] = useState(() => Date.now() - Number(sessionStorage.getItem(mark) ?? 0) < 30_000);
+    useEffect(() => {
+      if (again) return;
       sessionStorage.setItem(mark, String(Date.now()));
       location.reload();
-      return new Promise<{ default: ComponentType }>(() => undefined);
-    }),
-  );
+    }, [again]);
+    if (again) throw e;
+    return null;
+  };
 }
 
 const ChecksPage = page(() => import("./features/checks/ChecksPage"));

@@ -49,6 +49,18 @@ export function url(path: string, query?: Query): URL {
 /** seg escapes one path segment. */
 export const seg = encodeURIComponent;
 
+/** reachable waits until the server answers, whatever it says. */
+export async function reachable(): Promise<void> {
+  for (;;) {
+    const answered = await fetch(url("-/healthy"), { cache: "no-store" }).then(
+      () => true,
+      () => false,
+    );
+    if (answered) return;
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+}
+
 /** toLogin leaves for the login page and comes back here afterwards. */
 export function toLogin(): void {
   const here = location.pathname.slice(basePath.length) + location.search;

@@ -1,6 +1,6 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
-import { open } from "./client";
+import { ApiError, open } from "./client";
 import { applyMessage, type StreamMessage } from "./streamApply";
 import { SSEParser } from "./sse";
 
@@ -45,9 +45,12 @@ export function startStream(qc: QueryClient): () => void {
   const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("panoptes-stream") : null;
   let heard = Date.now();
   const onWire = (w: Wire) => {
-    heard = Date.now();
-    if (w.kind === "state") setState(w.state);
-    else applyMessage(qc, w.m);
+    // That the line is being sought is no sign of life.
+    if (w.kind === "message" || w.state === "live") heard = Date.now();
+    if (w.kind === "message") return applyMessage(qc, w.m);
+    const missed = w.state === "live" && (state === "stale" || state === "polling");
+    setState(w.state);
+    if (missed) void qc.invalidateQueries({ refetchType: "active" });
   };
   const tell = (w: Wire) => {
     onWire(w);
@@ -57,8 +60,7 @@ export function startStream(qc: QueryClient): () => void {
 
   // Whoever hears nothing asks for itself.
   const poll = setInterval(() => {
-    if (document.hidden || Date.now() - heard < SILENCE_MS) return;
-    if (state === "live" || state === "connecting") setState("polling");
+    if (document.hidden || Date.now() - heard < (state === "live" ? SILENCE_MS : POLL_MS)) return;
     void refresh(qc).then((ok) => setState(ok ? "polling" : "stale"));
   }, POLL_MS);
 
@@ -87,6 +89,7 @@ async function refresh(qc: QueryClient): Promise<boolean> {
 async function leadWhileVisible(tell: (w: Wire) => void, stop: AbortSignal): Promise<void> {
   let lastID = "";
   let wait = 1000;
+  let lost = false;
   while (!stop.aborted) {
     await visible(stop);
     const line = new AbortController();
@@ -96,18 +99,21 @@ async function leadWhileVisible(tell: (w: Wire) => void, stop: AbortSignal): Pro
     try {
       lastID = await readStream(lastID, line, (w) => {
         wait = 1000;
+        lost = false;
         tell(w);
       });
-    } catch {
-      // Whatever broke the line, the next round tries again.
+    } catch (e) {
+      // Whatever broke the line, the next round tries again; one that cannot even begin finds nobody.
+      if (lost && e instanceof ApiError && e.code === "network") tell({ kind: "state", state: "stale" });
     }
     unwatch();
     stop.removeEventListener("abort", end);
     if (stop.aborted) return;
     if (!document.hidden) {
-      tell({ kind: "state", state: "connecting" });
+      if (!lost) tell({ kind: "state", state: "connecting" });
+      lost = true;
       await pause(wait * (0.75 + Math.random() / 2), stop);
-      wait = Math.min(wait * 2, 15_000);
+      wait = Math.min(wait * 2, 8_000);
     }
   }
 }

@@ -82,7 +82,7 @@ export const HostRow = memo(function HostRow({
           </Link>
           <Labels labels={h.labels} onPick={onLabel} />
         </span>
-        <small className="muted ellipsis">
+        <small className="muted ellipsis" title={ordinary ? undefined : hostMessage(h)}>
           {ordinary ? [h.region, h.os, h.groups?.join(", ")].filter(Boolean).join(" · ") : hostMessage(h)}
         </small>
       </span>

@@ -11,6 +11,7 @@ import { areasFor } from "../../routes";
 import { Session } from "../../session";
 import { ClusterStrip } from "./ClusterStrip";
 import { LiveDot } from "./LiveDot";
+import { OfflineStrip } from "./OfflineStrip";
 import { MoreSheet, Preferences } from "./Preferences";
 
 const Palette = lazy(() => import("./Palette"));
@@ -90,6 +91,7 @@ export function Shell({ boot, children }: { boot: Boot; children: ReactNode }) {
           </div>
         </nav>
         <main ref={main} tabIndex={-1} id="main">
+          <OfflineStrip />
           <ClusterStrip me={me} cluster={cluster} />
           {children}
         </main>
