@@ -158,6 +158,18 @@ func (s *Server) HandleStream(name string, allow []model.NodeRole, h StreamHandl
 	s.register(&method{name: name, allow: allow, stream: h})
 }
 
+// Methods lists what was registered and the roles that may call it, as they were
+// given to Handle.
+func (s *Server) Methods() map[string][]model.NodeRole {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string][]model.NodeRole, len(s.methods))
+	for name, m := range s.methods {
+		out[name] = slices.Clone(m.allow)
+	}
+	return out
+}
+
 func (s *Server) register(m *method) {
 	m.public = slices.Contains(m.allow, anyone)
 	m.traffic = s.metrics.traffic(m.name)
