@@ -2,8 +2,13 @@
 $ErrorActionPreference = 'Stop'
 $program = Join-Path $env:ProgramFiles 'Panoptes Agent'
 $data = Join-Path $env:ProgramData 'Panoptes Agent'
-New-Item -ItemType Directory -Force $program, $data | Out-Null
-icacls $data /inheritance:r /grant 'SYSTEM:(OI)(CI)F' 'Administrators:(OI)(CI)F' | Out-Null
+New-Item -ItemType Directory -Force $program | Out-Null
+# Anyone may make directories there: what somebody else has made is not used. S-1-5-18 is SYSTEM, S-1-5-32-544 the administrators.
+if (-not (Test-Path $data)) { New-Item -ItemType Directory $data | Out-Null }
+$mine = 'S-1-5-18', 'S-1-5-32-544', [Security.Principal.WindowsIdentity]::GetCurrent().User.Value
+if ((Get-Acl $data).GetOwner([Security.Principal.SecurityIdentifier]).Value -notin $mine -or (Get-Item -Force $data).LinkType) { throw "$data belongs to somebody else: remove it" }
+icacls $data /inheritance:r /grant:r '*S-1-5-18:(OI)(CI)F' '*S-1-5-32-544:(OI)(CI)F' | Out-Null
+if ($LASTEXITCODE) { throw "the rights of $data could not be set" }
 $exe = Join-Path $program 'panoptes-agent.exe'
 Stop-ScheduledTask -TaskName 'Panoptes Agent' -ErrorAction SilentlyContinue
 Invoke-WebRequest -UseBasicParsing 'https://panoptes.example/agent/windows/amd64' -OutFile "$exe.new"

@@ -89,7 +89,7 @@ func FuzzStream(f *testing.F) {
 	d := uplink.Data{Start: true, Seq: 1, Frame: frame}
 	f.Add(pack(d.Append(nil)))
 	f.Add(pack([]byte("h"), []byte(`R[{"CheckID":"mine"}]`), []byte(`P{"id":1}`), []byte(`X{"reason":"stop"}`)))
-	hello, err := uplink.Encode(uplink.KindHello, uplink.Hello{Run: "r"})
+	hello, err := uplink.Encode(uplink.KindHello, uplink.Hello{Run: "r", Checks: true})
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		store := &foreign{}
@@ -105,7 +105,7 @@ func FuzzStream(f *testing.F) {
 			},
 			Node:   func(string) (model.Node, bool) { return model.Node{}, false },
 			Nodes:  func() []model.Node { return nil },
-			Checks: func(string) []model.Check { return nil },
+			Checks: func(string) []model.Check { return []model.Check{} },
 			Check:  func(_, id string) (model.Check, bool) { return model.Check{ID: id, Name: "c"}, id == "mine" },
 		})
 		require.NoError(t, err)
@@ -127,7 +127,7 @@ func TestTwoServersAgreeWhoTalksToWhom(t *testing.T) {
 	make := func(id string) *Hosts {
 		h, err := New(Config{NodeID: id}, Deps{
 			Store: &foreign{}, Node: func(string) (model.Node, bool) { return model.Node{}, false }, Nodes: func() []model.Node { return nil },
-			Checks: func(string) []model.Check { return nil }, Check: func(_, _ string) (model.Check, bool) { return model.Check{}, false },
+			Checks: func(string) []model.Check { return []model.Check{} }, Check: func(_, _ string) (model.Check, bool) { return model.Check{}, false },
 			Alive: func() []string { return []string{"n1", "n2"} },
 		})
 		require.NoError(t, err)

@@ -114,7 +114,7 @@ func newData(w Where, version string, files []manifest.File) (data, error) {
 
 // render writes one of the texts.
 func render(name string, d data) (string, error) {
-	t, err := template.ParseFS(texts, "texts/"+name)
+	t, err := template.New(name).Funcs(template.FuncMap{"word": word}).ParseFS(texts, "texts/"+name)
 	if err != nil {
 		return "", fmt.Errorf("read the text %s: %w", name, err)
 	}
@@ -181,7 +181,7 @@ func (r *Release) Install(w Where) (Install, error) {
 func line(d data, script []byte) string {
 	args := fmt.Sprintf("--server %s --join %s --token %s", word(d.URL), word(d.Join), d.Token)
 	if d.Region != "" {
-		args += " --region " + d.Region
+		args += " --region " + word(d.Region)
 	}
 	from := word(d.URL + "/install.sh")
 	get := fmt.Sprintf("{ curl -fsSL %s || wget -qO- %s; }", from, from)
@@ -192,12 +192,15 @@ func line(d data, script []byte) string {
 	return fmt.Sprintf(`f=$(mktemp) && %s >"$f" && echo "%s  $f" | sha256sum -c - && sh "$f" %s`, get, hex.EncodeToString(sum[:]), args)
 }
 
-// word quotes what a shell would take for a pattern.
+var plainForm = regexp.MustCompile(`^[A-Za-z0-9._:/@+-]+$`)
+
+// word quotes what a shell would take for more than a word: names of regions may
+// have spaces and parentheses, and nothing here has a quotation mark.
 func word(s string) string {
-	if strings.ContainsAny(s, "[]") {
-		return "'" + s + "'"
+	if plainForm.MatchString(s) {
+		return s
 	}
-	return s
+	return "'" + s + "'"
 }
 
 // warning says plainly what keeps others from using the lines.

@@ -203,7 +203,15 @@ func TestNothingIsSmuggledIntoALine(t *testing.T) {
 		_, err := r.Install(w)
 		require.ErrorContains(t, err, field)
 	}
-	_, err := r.Install(release.Where{URL: "http://user:pw@h:1", Join: "h:2"})
+	// The name of a region may have blanks and parentheses: it is one word all the same.
+	in, err := r.Install(release.Where{URL: "http://h:1", Join: "[::1]:2", Region: "eu --privileged (west)"})
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(in.Linux, " --region 'eu --privileged (west)'"), in.Linux)
+	require.Contains(t, in.Docker, " -e PANOPTES_JOIN='[::1]:2' ")
+	require.Contains(t, in.Docker, " -e PANOPTES_REGION='eu --privileged (west)' ")
+	require.Contains(t, in.Kubernetes, `value: "eu --privileged (west)"`)
+	require.Contains(t, in.Windows, "region: 'eu --privileged (west)'")
+	_, err = r.Install(release.Where{URL: "http://user:pw@h:1", Join: "h:2"})
 	require.ErrorContains(t, err, "external_url")
 	_, err = r.Install(release.Where{URL: "javascript://h", Join: "h:2"})
 	require.ErrorContains(t, err, "external_url")

@@ -72,14 +72,14 @@ const binary, unitFile, initFile = "usr/local/bin/panoptes-agent", "etc/systemd/
 func TestScriptWithSystemd(t *testing.T) {
 	h := newHost(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(h.root, "run/systemd/system"), 0o755))
-	out, err := h.join("--region", "eu", "--node", "web-1", "--labels", "team=web,tier=1")
+	out, err := h.join("--region", "eu (west)", "--node", "web-1", "--labels", "team=web,tier=1")
 	require.NoError(t, err, out)
 	require.Equal(t, program, h.file(binary))
 	require.Equal(t, os.FileMode(0o755), h.mode(binary))
 	require.Equal(t, "PANOPTES_JOIN=10.0.0.1:9701\nPANOPTES_TOKEN=pnp1.a.b.c\n", h.file("etc/panoptes/agent.env"))
 	require.Equal(t, os.FileMode(0o600), h.mode("etc/panoptes/agent.env"), "a token is in it")
 	require.Equal(t, os.FileMode(0o700), h.mode("var/lib/panoptes-agent"))
-	require.Contains(t, h.file("etc/panoptes/agent.yml"), "node: \"web-1\"\nregion: \"eu\"\nlabels:\n  \"team\": \"web\"\n  \"tier\": \"1\"\n")
+	require.Contains(t, h.file("etc/panoptes/agent.yml"), "node: \"web-1\"\nregion: \"eu (west)\"\nlabels:\n  \"team\": \"web\"\n  \"tier\": \"1\"\n")
 	want, err := release.Packaging()
 	require.NoError(t, err)
 	require.Equal(t, string(want["panoptes-agent.service"]), h.file(unitFile), "the text of packaging")
@@ -168,13 +168,15 @@ func TestScriptRefuses(t *testing.T) {
 	require.Empty(t, left, "nothing half done is left")
 
 	for want, args := range map[string][]string{
-		"--join HOST:9701":               {"--server", h.url},
-		"--token is missing":             {"--server", h.url, "--join", "h:9701"},
-		"is not an option":               {"--nonsense"},
-		"characters that are not":        {"--join", "h:9701; reboot", "--token", "x"},
-		"needs a value":                  {"--join"},
-		"--init":                         {"--init", "upstart"},
-		"could not fetch http://h:9700/": {"--join", "h:9700", "--token", "x", "--server", "http://h:9700/"},
+		"--join HOST:9701":                   {"--server", h.url},
+		"--token is missing":                 {"--server", h.url, "--join", "h:9701"},
+		"is not an option":                   {"--nonsense"},
+		"characters that are not":            {"--join", "h:9701; reboot", "--token", "x"},
+		"--region: the value has characters": {"--region", "a\"\nchecks: {enabled: true}"},
+		"--node: the value has characters":   {"--node", `a\x22`},
+		"needs a value":                      {"--join"},
+		"--init":                             {"--init", "upstart"},
+		"could not fetch http://h:9700/":     {"--join", "h:9700", "--token", "x", "--server", "http://h:9700/"},
 	} {
 		out, err := h.sh(args...)
 		require.Error(t, err, out)

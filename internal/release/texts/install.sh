@@ -83,6 +83,13 @@ plain() {
 	esac
 }
 
+# named says whether a value can stand between quotation marks in the file.
+named() {
+	case "$1" in
+	*'"'* | *\\* | *[[:cntrl:]]* | '' | -*) return 1 ;;
+	esac
+}
+
 platform() {
 	os=$(uname -s | tr '[:upper:]' '[:lower:]')
 	case "$(uname -m)" in
@@ -217,6 +224,10 @@ install_files() {
 		say "$etc/agent.yml is kept as it is"
 	else
 		config | put "$root$etc/agent.yml" 0644
+		if [ -z "$root" ]; then # passwords of targets and proxies may come to stand in it
+			sys chgrp "$(id -gn "$user" 2>/dev/null || echo "$user")" "$etc/agent.yml"
+			sys chmod 0640 "$etc/agent.yml"
+		fi
 		say "$etc/agent.yml written"
 	fi
 	if [ -n "$join" ]; then
@@ -298,7 +309,10 @@ uninstall() {
 
 value() { # OPTION COUNT VALUE
 	[ "$2" -ge 2 ] || die "$1 needs a value"
-	plain "$3" || die "$1: the value has characters that are not allowed here"
+	case "$1" in
+	--region | --node) named "$3" ;;
+	*) plain "$3" ;;
+	esac || die "$1: the value has characters that are not allowed here"
 }
 
 main() {
