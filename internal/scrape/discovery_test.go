@@ -158,11 +158,13 @@ func TestRedirectsToOtherPlacesAreDialedThroughTheDialer(t *testing.T) {
 // are written down, since not all mechanisms ask the dialer.
 func TestMetadataAddressesAreRefused(t *testing.T) {
 	for field, yml := range map[string]string{
-		"config.consul_sd_configs[0].server":         "{consul_sd_configs: [{server: '169.254.169.254:80'}]}",
-		"config.kubernetes_sd_configs[0].api_server": "{kubernetes_sd_configs: [{role: pod, api_server: 'http://[fd00:ec2::254]/'}]}",
-		"config.docker_sd_configs[0].host":           "{docker_sd_configs: [{host: 'tcp://169.254.170.2:80'}]}",
-		"config.http_sd_configs[0].url":              "{http_sd_configs: [{url: 'http://metadata.google.internal/x'}]}",
-		"config.proxy_url":                           "{proxy_url: 'http://169.254.1.1:3128', static_configs: [{targets: ['a:1']}]}",
+		"config.consul_sd_configs[0].server":               "{consul_sd_configs: [{server: '169.254.169.254:80'}]}",
+		"config.kubernetes_sd_configs[0].api_server":       "{kubernetes_sd_configs: [{role: pod, api_server: 'http://[fd00:ec2::254]/'}]}",
+		"config.docker_sd_configs[0].host":                 "{docker_sd_configs: [{host: 'tcp://169.254.170.2:80'}]}",
+		"config.http_sd_configs[0].url":                    "{http_sd_configs: [{url: 'http://metadata.google.internal/x'}]}",
+		"config.openstack_sd_configs[0].identity_endpoint": "{openstack_sd_configs: [{role: instance, region: a, identity_endpoint: 'http://169.254.169.254/v3'}]}",
+		"config.triton_sd_configs[0].endpoint":             "{triton_sd_configs: [{account: a, dns_suffix: a, endpoint: 169.254.169.254, version: 1, tls_config: {insecure_skip_verify: true}}]}",
+		"config.proxy_url":                                 "{proxy_url: 'http://169.254.1.1:3128', static_configs: [{targets: ['a:1']}]}",
 	} {
 		conf, err := json.Marshal(yml)
 		require.NoError(t, err)

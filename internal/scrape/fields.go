@@ -36,6 +36,16 @@ func mechanisms() []string {
 	return out
 }
 
+// clouds are the mechanisms that only a program built for them has.
+var clouds = []string{"aws_sd_configs", "azure_sd_configs", "ec2_sd_configs", "ecs_sd_configs", "gce_sd_configs", "lightsail_sd_configs"}
+
+func notBuiltIn(mechanism string) string {
+	if slices.Contains(clouds, mechanism) {
+		return "this discovery mechanism is not built in; a program built with -tags clouds has it"
+	}
+	return "this discovery mechanism is not built in"
+}
+
 // fieldErrors turns what the engine says about a configuration into errors
 // that name the field.
 func fieldErrors(err error, obj map[string]any) error {
@@ -50,7 +60,7 @@ func fieldErrors(err error, obj map[string]any) error {
 		m := unknownField.FindStringSubmatch(text)
 		switch {
 		case m != nil && strings.HasSuffix(m[1], "_sd_configs"):
-			inv.Add(m[1], "this discovery mechanism is not built in; there are %s", strings.Join(mechanisms(), ", "))
+			inv.Add(m[1], "%s; there are %s", notBuiltIn(m[1]), strings.Join(mechanisms(), ", "))
 		case m != nil:
 			for _, at := range find(obj, nil, m[1]) {
 				inv.Add(at, "there is no such field")
@@ -158,7 +168,7 @@ func isFile(path []string) bool {
 // clouds give the credentials of a machine to whoever asks from it. Targets, and
 // what answers name, are looked at when they are dialed.
 func isMetadata(key, v string) bool {
-	if !slices.Contains([]string{"server", "host", "api_server", "endpoint"}, key) && !strings.HasSuffix(key, "url") {
+	if !slices.Contains([]string{"server", "host", "api_server"}, key) && !strings.HasSuffix(key, "url") && !strings.HasSuffix(key, "endpoint") {
 		return false
 	}
 	host := v

@@ -93,7 +93,7 @@ func (t *taking) adjust(where string, conf map[string]any, dir string) {
 	for _, k := range slices.Sorted(maps.Keys(conf)) {
 		if strings.HasSuffix(k, "_sd_configs") && !slices.Contains(mechanisms(), k) {
 			delete(conf, k)
-			t.note("%s: %s: this discovery mechanism is not built in; not taken over", where, k)
+			t.note("%s: %s: %s; not taken over", where, k, notBuiltIn(k))
 		}
 	}
 	t.paths(where, conf, nil, dir)

@@ -39,6 +39,9 @@ func TestNormalizeNamesTheField(t *testing.T) {
 	f(`{"name":"","regions":["",""],"labels":{"__x":"1","9":"2"},"config":{`+targets+`}}`, "name: ", "regions[0]: ", "labels.__x: ", "labels.9: ")
 	f(`{"name":"a","config":{}}`, "config: names no targets; add static_configs or one of consul_sd_configs, ")
 	f(`{"name":"a","config":{`+targets+`,"scrape_intervall":"5s","relabel_configs":[{"actoin":"keep"}]}}`, "config.scrape_intervall: there is no such field", "config.relabel_configs[0].actoin: there is no such field")
+	if !slices.Contains(discovery.RegisteredConfigNames(), "ec2") {
+		f(`{"name":"a","config":{"ec2_sd_configs":[]}}`, "config.ec2_sd_configs: this discovery mechanism is not built in; a program built with -tags clouds has it; there are consul_sd_configs")
+	}
 	f(`{"name":"a","config":{"quantum_sd_configs":[]}}`, "config.quantum_sd_configs: this discovery mechanism is not built in; there are consul_sd_configs")
 	f(`{"name":"a","config":{`+targets+`,"scrape_interval":"10ms","scrape_timeout":"5ms"}}`, "config.scrape_interval: must be at least 1s")
 	f(`{"name":"a","config":{`+targets+`,"scrape_interval":"1m","scrape_timeout":"2m"}}`, "config.scrape_timeout: scrape timeout greater than scrape interval")
@@ -95,6 +98,39 @@ func secretsOf(typ reflect.Type, name, parent string, seen map[reflect.Type]bool
 	}
 }
 
+// examples are blocks of all mechanisms.
+var examples = map[string]string{
+	"consul": "{server: a}", "dns": "{names: [a], type: A, port: 1}", "docker": "{host: 'unix:///a'}", "dockerswarm": "{host: 'unix:///a', role: nodes}",
+	"file": "{files: [/a.json]}", "http": "{url: 'http://a'}", "kubernetes": "{role: pod}",
+	"digitalocean": "{authorization: {credentials: x}}", "linode": "{authorization: {credentials: x}}", "eureka": "{server: 'http://a'}",
+	"hetzner": "{role: hcloud, authorization: {credentials: x}}", "ionos": "{datacenter_id: a, authorization: {credentials: x}}",
+	"marathon": "{servers: ['http://a']}", "puppetdb": "{url: 'http://a', query: q}", "kuma": "{server: 'http://a'}",
+	"triton": "{account: a, dns_suffix: a, endpoint: a, version: 1}", "uyuni": "{server: 'http://a', username: u, password: p}",
+	"nomad": "{server: 'http://a'}", "openstack": "{role: instance, region: a, password: p}", "ovhcloud": "{endpoint: ovh-eu, application_key: a, application_secret: b, consumer_key: c, service: vps}",
+	"scaleway": "{role: instance, project_id: 11111111-1111-1111-1111-111111111111, access_key: SCW0123456789ABCDEFG, secret_key: 11111111-1111-1111-1111-111111111111}",
+	"stackit":  "{project: a, region: eu01}", "vultr": "{authorization: {credentials: x}}",
+	"aws": "{role: ec2, region: a, access_key: a, secret_key: b}", "ec2": "{region: a, access_key: a, secret_key: b}", "ecs": "{region: a}", "lightsail": "{region: a}",
+	"azure": "{subscription_id: a, tenant_id: b, client_id: c, client_secret: d}", "gce": "{project: a, zone: b}",
+	"nerve": "{servers: [a], paths: [/a]}", "serverset": "{servers: [a], paths: [/a]}",
+}
+
+// Those that have no client of HTTP to be guided are the ones that the
+// documentation names.
+func TestMechanismsOutsideOfTheDialer(t *testing.T) {
+	var outside []string
+	for _, n := range discovery.RegisteredConfigNames() {
+		if n == "static" || n == "file" || n == "dns" { // they ask nobody, or the machine's resolver
+			continue
+		}
+		var c config.ScrapeConfig
+		require.NoError(t, unmarshal("{job_name: a, "+n+"_sd_configs: ["+examples[n]+"]}", &c), n)
+		if f := reflect.ValueOf(c.ServiceDiscoveryConfigs[0]).Elem().FieldByName("HTTPClientConfig"); !f.IsValid() {
+			outside = append(outside, n)
+		}
+	}
+	require.Subset(t, []string{"gce", "nerve", "openstack", "ovhcloud", "serverset", "triton"}, outside)
+}
+
 func TestSecretsCoverAllMechanisms(t *testing.T) {
 	found := map[string]bool{}
 	secretsOf(reflect.TypeFor[config.ScrapeConfig](), "", "", map[reflect.Type]bool{}, found)
@@ -104,15 +140,7 @@ func TestSecretsCoverAllMechanisms(t *testing.T) {
 		}
 		// The mechanism's type is what its block is decoded into.
 		var c config.ScrapeConfig
-		spec := map[string]string{
-			"consul": "{server: a}", "dns": "{names: [a], type: A, port: 1}", "docker": "{host: 'unix:///a'}", "dockerswarm": "{host: 'unix:///a', role: nodes}",
-			"file": "{files: [/a.json]}", "http": "{url: 'http://a'}", "kubernetes": "{role: pod}",
-			"digitalocean": "{authorization: {credentials: x}}", "linode": "{authorization: {credentials: x}}", "eureka": "{server: 'http://a'}",
-			"hetzner": "{role: hcloud, authorization: {credentials: x}}", "ionos": "{datacenter_id: a, authorization: {credentials: x}}",
-			"marathon": "{servers: ['http://a']}", "puppetdb": "{url: 'http://a', query: q}", "kuma": "{server: 'http://a'}",
-			"triton": "{account: a, dns_suffix: a, endpoint: a, version: 1}", "uyuni": "{server: 'http://a', username: u, password: p}",
-			"nerve": "{servers: [a], paths: [/a]}", "serverset": "{servers: [a], paths: [/a]}",
-		}[n]
+		spec := examples[n]
 		require.NotEmpty(t, spec, "the mechanism %s is new: add an example", n)
 		require.NoError(t, unmarshal("{job_name: a, "+n+"_sd_configs: ["+spec+"]}", &c), n)
 		secretsOf(reflect.TypeOf(c.ServiceDiscoveryConfigs[0]), "", "", map[reflect.Type]bool{}, found)
