@@ -21,8 +21,6 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"panoptes/internal/alert"
 	"panoptes/internal/api"
@@ -55,7 +53,6 @@ import (
 	"panoptes/internal/store"
 	"panoptes/internal/verdict"
 	"panoptes/internal/wire"
-	"panoptes/ui"
 )
 
 // Options are what a server needs beside its configuration file.
@@ -365,176 +362,6 @@ func (a *App) openCatalog() error {
 	return nil
 }
 
-func (a *App) openStorage() (err error) {
-	hold, err := a.openBucket()
-	if err != nil {
-		return err
-	}
-	outside, err := a.openEngine()
-	if err != nil {
-		return err
-	}
-	a.store, err = store.New(store.Config{
-		Dir: a.cfg.Path("tsdb"), RetentionTime: a.cfg.Storage.RetentionTime.D(), RetentionSize: int64(a.cfg.Storage.RetentionSize),
-		OutOfOrderWindow: a.cfg.Storage.OutOfOrderWindow.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
-		ReserveBytes: min(64<<20, int64(a.cfg.Storage.ControlReserve)),
-	}, store.Deps{HoldBlock: hold, Logger: a.logger("store"), Registerer: a.registry})
-	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
-	}
-	a.history, err = history.New(history.Config{Path: a.cfg.Path("history.db"), Retention: a.cfg.History.Retention.D()},
-		history.Deps{Logger: a.logger("history"), Registerer: a.registry})
-	if err != nil {
-		return fmt.Errorf("open the history: %w", err)
-	}
-	a.relay, err = relay.New(relay.Config{
-		Dir: a.cfg.Path("relay"), NodeID: a.pki.NodeID(), MaxBytes: int64(a.cfg.Relay.MaxBytes), MaxAge: a.cfg.Relay.MaxAge.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
-	}, relay.Deps{
-		Outside: outside, Store: a.store, Events: &sink{store: a.history.Append, follow: a.followEvent}, Dial: a.dialNode, Missed: a.missed,
-		Logger: a.logger("relay"), Registerer: a.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("open the relay: %w", err)
-	}
-	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
-		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
-		Logger: a.logger("replica"), Registerer: a.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("open what keeps the copies whole: %w", err)
-	}
-	if len(a.welcome.Seeds) > 0 {
-		a.replica.Need(time.Time{}, time.Time{}, "this server joined") // is met once
-	}
-	if len(a.relay.Destinations()) > 0 {
-		a.nowKnown() // from before
-	}
-	a.events = newRecorder(a.appendEvents, a.logger("events"), a.registry)
-	if a.cfg.Query.Experimental {
-		query.EnableExperimental()
-	}
-	a.query, err = query.New(query.Config{
-		MaxSamples: a.cfg.Query.MaxSamples, MaxConcurrent: a.cfg.Query.MaxConcurrent, MaxSeries: a.cfg.Query.MaxSeries,
-		Timeout: a.cfg.Query.Timeout.D(), Dir: a.cfg.DataDir, Server: a.cfg.Node, SlowQuery: a.cfg.Query.LogSlow.D(), CacheBytes: int64(a.cfg.Query.CacheBytes),
-	}, query.Deps{
-		Storage: a.store, Stats: a.store, Gatherer: a.registry, Logger: a.logger("query"), User: userOf, Bound: boundOf, Incomplete: a.behind, Rules: a.allRules, Metadata: a.metadata,
-		Versions: a.store, SeesAll: seesAll, OtherSlow: a.otherSlow,
-		Targets:     func(ctx context.Context) v1.TargetRetriever { return a.allTargets(ctx) },
-		ScrapePools: func(ctx context.Context) v1.ScrapePoolsRetriever { return a.allTargets(ctx) },
-
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "query"}, a.registry),
-	})
-	if err != nil {
-		return fmt.Errorf("open the query engine: %w", err)
-	}
-	a.ingest, err = ingest.New(ingest.Config{MaxSeriesPerSource: a.cfg.Ingest.SeriesPerSource, OTLP: ingest.OTLP(a.cfg.Ingest.OTLP)}, ingest.Deps{Appendable: a.relay, Broadcast: func(b []byte) { a.cluster.Broadcast("ingest", b) }, Source: userOf, Bound: boundOf, Logger: a.logger("ingest"), Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "ingest"}, a.registry)})
-	if err != nil {
-		return fmt.Errorf("open the write endpoints: %w", err)
-	}
-	return nil
-}
-
-// ports that checks and webhooks never reach on this machine.
-func (a *App) ownPorts() []int {
-	var ports []int
-	for _, addr := range []string{a.cfg.ClusterListen, a.cfg.GossipListen, a.cfg.PeerListen, a.cfg.ClientListen} {
-		if p := portOf(a.cfg.Addr(addr)); p != 0 {
-			ports = append(ports, p)
-		}
-	}
-	return ports
-}
-
-func (a *App) openWatch() (err error) {
-	dialer := probe.NewDialer(probe.Policy{AllowLoopback: a.cfg.Probe.AllowLoopback, AllowPrivate: !a.cfg.Probe.DenyPrivate, DenyPorts: a.ownPorts()})
-	a.beats = newHeartbeats(a.cfg.Path("heartbeats.json"))
-	a.push = a.beats.receiver
-	a.results = newResults(a.relay.Append, a.logger("results"), a.registry)
-	a.fanout = newFanout(a.dialNode, a.logger("fanout"), a.registry)
-	a.results.tell = a.fanout.send
-	a.worker, err = probe.NewWorker(probe.WorkerConfig{Node: a.cfg.Node, Region: a.cfg.Region}, probe.WorkerDeps{
-		Kinds: all.Kinds(), Env: &probe.Env{Dialer: dialer, Now: time.Now, Heartbeats: a.push}, Sink: a.results, References: a.references, LastRun: a.lastRun,
-		Logger: a.logger("probe"), Registerer: a.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("make the worker: %w", err)
-	}
-	a.bridge = newBridge(a.events, a.logger("bridge"))
-	a.regions = newRegionAlerts(a.events, a.logger("regions"))
-	a.checks = newChecks(a)
-	a.prober = &prober{placement: a.placement, local: a.checks.runHere, lookup: a.checks.lookup, agent: a.probeAgent, dial: a.dialNode}
-	a.verdict, err = verdict.New(verdict.Config{Node: a.cfg.Node, Region: a.cfg.Region}, verdict.Deps{
-		Prober: a.prober, Regions: a.regionNames, Record: a.bridge.transition, Owns: a.placement.owns, Share: a.fanout.send,
-		Workers: a.placement.regionWorkers, Isolated: a.cluster.Isolated, RegionChanged: a.regions.changed,
-		Logger: a.logger("verdict"), Registerer: a.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("make the verdict engine: %w", err)
-	}
-	a.results.observe = a.verdict.Observe
-	a.regions.adopt = a.verdict.AdoptRegion
-	a.bridge.seen, a.bridge.lookup, a.bridge.past = a.checks.seen, a.checks.lookup, a.checks.transitions
-	a.dial = dialer.DialContext
-	return nil
-}
-
-func (a *App) openAlerting() (err error) {
-	a.notify, err = notify.New(notify.Config{ExternalURL: a.externalURL()}, notify.Deps{Dialer: a.dial, Record: a.delivery, Logger: a.logger("notify"), Registerer: a.registry})
-	if err != nil {
-		return fmt.Errorf("make the notifier: %w", err)
-	}
-	a.alerting, err = alert.New(alert.Config{Dir: a.cfg.Path("alert")}, alert.Deps{
-		Receivers: a.notify, Quiet: a.quiet.on, Record: a.alertEvent, Logger: a.logger("alert"),
-		Position: a.placement.position, Broadcast: a.cluster.Broadcast,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "alert"}, a.registry),
-	})
-	if err != nil {
-		return fmt.Errorf("open the alerting part: %w", err)
-	}
-	a.bridge.put, a.regions.put = a.alerting.Put, a.alerting.Put
-	for _, part := range []string{"nflog", "silences"} {
-		a.cluster.Part(part, cluster.Part{
-			State: func() ([]byte, error) { return a.alerting.State(part) },
-			Merge: func(b []byte) error { return a.alerting.Merge(part, b) },
-		})
-	}
-	a.bridge.externalURL = a.externalURL()
-	return nil
-}
-
-func (a *App) externalURL() string {
-	if a.cfg.ExternalURL != "" {
-		return a.cfg.ExternalURL
-	}
-	return a.URL()
-}
-
-func (a *App) openAPI() (err error) {
-	a.auth, err = auth.New(auth.Config{DataDir: a.cfg.DataDir, AdminPassword: a.cfg.Access.AdminPassword.Reveal(), APIKey: a.cfg.Access.APIKey.Reveal()},
-		auth.Deps{Catalog: a.catalog, Broadcast: func(b []byte) { a.cluster.Broadcast("sessions", b) }, Audit: a.audit, Out: a.notice, Logger: a.logger("auth"), Registerer: a.registry})
-	if err != nil {
-		return fmt.Errorf("open sessions: %w", err)
-	}
-	a.cluster.Part("sessions", cluster.Part{State: a.auth.State, Merge: a.auth.Merge})
-	a.cluster.Part("heartbeats", cluster.Part{State: a.beats.state, Merge: a.beats.merge})
-	a.beats.share(func(b []byte) { a.cluster.Broadcast("heartbeats", b) })
-	a.forward = &forwarder{local: a.query.Handler(), behind: a.behind, whole: a.whole, dial: a.dialNode}
-	a.health = newHealth(a)
-	a.api, err = api.New(api.Config{
-		ServerName: a.cfg.Node, Version: a.opts.Version, Node: a.cfg.Node, BasePath: a.cfg.BasePath, ExternalURL: a.cfg.ExternalURL, OpenMetrics: a.cfg.Access.PublicMetrics,
-	}, api.Deps{
-		Auth: a.auth, Catalog: catalogForAPI{a.catalog}, Checks: a.checks, Receivers: receiversForAPI{a.alerting}, Events: a.history, Push: a.beats,
-		Health: a.health.report, SelfRules: selfRules, Ready: a.ready, Reload: a.reload, Audit: a.audit,
-		Cluster: clusterForAPI{a}, Releases: releasesForAPI{a}, Hosts: hostsForAPI{a}, Rules: rulesForAPI{a}, Scrapes: scrapesForAPI{a}, Pushgateway: a.pushes.Handler(), Backups: a.backups, Query: a.queries(), Ingest: a.whenKnown(a.ingest.Handler()), Alertmanager: a.alerting.Handler(),
-		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
-		Profile: profiles(), UI: ui.Files(), Logger: a.logger("api"), Registerer: a.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("make the API: %w", err)
-	}
-	return nil
-}
-
 // auditPatience is how long a change waits for its audit events when the
 // history does not take them.
 const auditPatience = 3 * time.Second
@@ -559,35 +386,6 @@ func (a *App) audit(ctx context.Context, e model.Event) { a.auditAll(ctx, e) }
 // controlPatience is how long a server that starts waits for its configuration
 // store before it serves with what it saw last.
 const controlPatience = 5 * time.Second
-
-// ready says why the server does not serve yet.
-func (a *App) ready() error {
-	select {
-	case <-a.started:
-		writable := a.catalog.Writable() == nil
-		// Without a configuration store nobody waits for its first records.
-		if !a.settled.Load() && writable {
-			return fmt.Errorf("%w: the first records are being made", model.ErrUnavailable)
-		}
-		// What is shown until it is open may be older than the last change.
-		if a.control != nil && !writable && time.Since(a.began) < controlPatience {
-			return fmt.Errorf("%w: the configuration store is being opened", model.ErrUnavailable)
-		}
-		return nil
-	default:
-	}
-	select {
-	case <-a.catalog.Ready():
-	default:
-		return fmt.Errorf("%w: the configuration is being read", model.ErrUnavailable)
-	}
-	select {
-	case <-a.store.Ready():
-	default:
-		return fmt.Errorf("%w: the sample log is being replayed", model.ErrUnavailable)
-	}
-	return fmt.Errorf("%w: checks are being taken up", model.ErrUnavailable)
-}
 
 // dataExists reports whether dir holds anything.
 func dataExists(dir string) bool {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,18 +15,7 @@ import (
 )
 
 // AgentBinary returns the agent's program: PANOPTES_AGENT_BIN, or one built now.
-func AgentBinary(t testing.TB) string {
-	t.Helper()
-	if bin := os.Getenv("PANOPTES_AGENT_BIN"); bin != "" {
-		return bin
-	}
-	bin := filepath.Join(t.TempDir(), "panoptes-agent")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "panoptes/cmd/panoptes-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "build: %s", out)
-	return bin
-}
+func AgentBinary(t testing.TB) string { return built(t, "PANOPTES_AGENT_BIN", "panoptes-agent") }
 
 // Process is a program that runs inside a Host and may be started again and
 // again. Its log is printed when the test failed.

@@ -31,13 +31,15 @@ const APIKey = "pnk_test_0123456789abcdef0123456789abcdef"
 const Password = "correct horse battery"
 
 // Binary returns the program under test: PANOPTES_BIN, or one built now.
-func Binary(t testing.TB) string {
+func Binary(t testing.TB) string { return built(t, "PANOPTES_BIN", "panoptes") }
+
+func built(t testing.TB, env, program string) string {
 	t.Helper()
-	if bin := os.Getenv("PANOPTES_BIN"); bin != "" {
+	if bin := os.Getenv(env); bin != "" {
 		return bin
 	}
-	bin := filepath.Join(t.TempDir(), "panoptes")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "panoptes/cmd/panoptes")
+	bin := filepath.Join(t.TempDir(), program)
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "panoptes/cmd/"+program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "build: %s", out)
