@@ -16,7 +16,6 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/backup"
@@ -179,7 +178,7 @@ func TestThanosReadsUploadedBlocks(t *testing.T) {
 				u, err := backup.NewUploader(backup.UploadConfig{StateFile: filepath.Join(dir, "upload.json"), Labels: map[string]string{"cluster": "c1", "replica": replica}},
 					backup.UploadDeps{Bucket: bucket})
 				require.NoError(t, err)
-				s := storetest.NewWith(t, store.Config{Dir: filepath.Join(dir, "tsdb")}, store.Deps{HoldBlock: func(m *tsdb.BlockMeta) bool { return u.Hold(m.ULID.String(), m.Compaction.Level) }})
+				s := storetest.NewWith(t, store.Config{Dir: filepath.Join(dir, "tsdb")}, store.Deps{HoldBlock: u.Hold})
 				app := s.Appender(t.Context())
 				for at := end.Add(-8 * time.Hour); !at.After(end); at = at.Add(time.Minute) {
 					for i := range 10 {
