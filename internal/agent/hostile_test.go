@@ -235,6 +235,18 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 		r.ack()
 	}
 	require.LessOrEqual(t, len(w.store.series(nil)), 1000)
+
+	// Those with long labels are fewer: each is several.
+	h = w.join("long")
+	r = h.raw().hello()
+	var long []model.Sample
+	for i := range 500 {
+		v := strings.Repeat(fmt.Sprint(i%10), 2000)
+		long = append(long, sample(now, "__name__", "node_long", "a", v, "b", v, "c", v, "i", fmt.Sprint(i)))
+	}
+	r.data(uplink.Live, long...)
+	r.ack()
+	require.LessOrEqual(t, len(w.store.series(map[string]string{"host": "long"})), 1000/6)
 }
 
 // TestComingAndGoingIsBounded: each stream is an event, or news for all servers.

@@ -41,7 +41,7 @@ func (s *session) accept(ls labels.Labels) (labels.Labels, error) {
 	if err != nil {
 		return ls, err
 	}
-	if !s.h.series.allow(s.peer.NodeID, out.Hash()) {
+	if !s.h.series.allow(s.peer.NodeID, out) {
 		s.h.m.seriesLimit.Inc()
 		return ls, fmt.Errorf("%w: more than %d series of one host in an hour", model.ErrLimit, s.h.cfg.MaxSeries)
 	}
@@ -198,36 +198,62 @@ func clip(text string, n int) string {
 }
 
 // seriesLimit counts the different series of each host over the last hour or
-// two, across its streams.
+// two, across its streams. One with long labels counts as several: memory is what
+// they cost.
 type seriesLimit struct {
 	max int
 
 	mu     sync.Mutex // guards what follows
-	hosts  map[string]*[2]map[uint64]struct{}
+	hosts  map[string]*[2]seriesSet
 	turned time.Time
 }
 
-func newSeriesLimit(n int) *seriesLimit {
-	return &seriesLimit{max: n, hosts: map[string]*[2]map[uint64]struct{}{}, turned: time.Now()}
+// seriesSet holds what each series counts, by hash, and the sum of it.
+type seriesSet struct {
+	cost map[uint64]int
+	sum  int
 }
 
-func (l *seriesLimit) allow(node string, hash uint64) bool {
+func (s *seriesSet) put(hash uint64, cost int) {
+	if s.cost == nil {
+		s.cost = map[uint64]int{}
+	}
+	s.cost[hash] = cost
+	s.sum += cost
+}
+
+func (s *seriesSet) drop(hash uint64) {
+	s.sum -= s.cost[hash]
+	delete(s.cost, hash)
+}
+
+func newSeriesLimit(n int) *seriesLimit {
+	return &seriesLimit{max: n, hosts: map[string]*[2]seriesSet{}, turned: time.Now()}
+}
+
+// seriesUnit is how many bytes of labels count as one series.
+const seriesUnit = 1 << 10
+
+func (l *seriesLimit) allow(node string, ls labels.Labels) bool {
+	hash, size := ls.Hash(), 0
+	ls.Range(func(x labels.Label) { size += len(x.Name) + len(x.Value) })
+	cost := 1 + size/seriesUnit
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.hosts[node]
 	if g == nil {
-		g = &[2]map[uint64]struct{}{{}, {}}
+		g = &[2]seriesSet{}
 		l.hosts[node] = g
 	}
-	if _, ok := g[0][hash]; ok {
+	if _, ok := g[0].cost[hash]; ok {
 		return true
 	}
-	_, before := g[1][hash]
-	if !before && len(g[0])+len(g[1]) >= l.max || before && len(g[0]) >= l.max {
+	_, before := g[1].cost[hash]
+	if !before && g[0].sum+g[1].sum+cost > l.max || before && g[0].sum+cost > l.max {
 		return false
 	}
-	delete(g[1], hash)
-	g[0][hash] = struct{}{}
+	g[1].drop(hash)
+	g[0].put(hash, cost)
 	return true
 }
 
@@ -240,8 +266,8 @@ func (l *seriesLimit) turn(now time.Time) {
 	}
 	l.turned = now
 	for n, g := range l.hosts {
-		g[1], g[0] = g[0], map[uint64]struct{}{}
-		if len(g[1]) == 0 {
+		g[1], g[0] = g[0], seriesSet{}
+		if len(g[1].cost) == 0 {
 			delete(l.hosts, n)
 		}
 	}
