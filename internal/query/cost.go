@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -100,8 +101,8 @@ func newestFirst(list []Slow) {
 // first. They are forgotten when the process ends.
 func (q *Query) SlowQueries() []Slow { return q.slow.newest() }
 
-// slowRequest notes and logs a request that took long.
-func (q *Query) slowRequest(path string, r *http.Request, began time.Time, took time.Duration, code int, c *cost) {
+// logRequest logs what a request cost, and remembers one that took long.
+func (q *Query) logRequest(path string, r *http.Request, began time.Time, took time.Duration, code int, c *cost, slow bool) {
 	s := Slow{
 		Server: q.cfg.Server, Path: path, User: q.deps.User(r.Context()), At: began.UTC(), Seconds: took.Seconds(), Code: code,
 		Samples: c.samples.Load(), Peak: c.peak.Load(), Series: c.series.Load(),
@@ -123,8 +124,12 @@ func (q *Query) slowRequest(path string, r *http.Request, began time.Time, took 
 			s.Step, s.Range = step.Seconds(), end.Sub(start).Seconds()
 		}
 	}
-	q.slow.add(s)
-	q.metrics.slow.Inc()
-	q.log.Info("slow query", "path", path, "query", s.Query, "user", s.User, "seconds", s.Seconds, "code", code, "samples", s.Samples,
+	level, what := slog.LevelDebug, "query"
+	if slow {
+		level, what = slog.LevelInfo, "slow query"
+		q.slow.add(s)
+		q.metrics.slow.Inc()
+	}
+	q.log.Log(r.Context(), level, what, "path", path, "query", s.Query, "user", s.User, "seconds", s.Seconds, "code", code, "samples", s.Samples,
 		"peak_samples", s.Peak, "series", s.Series, "range_seconds", s.Range, "step_seconds", s.Step, "cached", s.Cached)
 }

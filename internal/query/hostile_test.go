@@ -1,9 +1,11 @@
 package query_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -159,6 +161,30 @@ func TestSlowQueries(t *testing.T) {
 	got = q.SlowQueries()
 	require.Len(t, got, 200)
 	require.Less(t, len(got[0].Query), 3000)
+}
+
+// Every query is in the log with what it cost: at the level debug, or, when it
+// took long, at info.
+func TestLogOfQueries(t *testing.T) {
+	db, now := openDB(t), time.Now()
+	fill(t, db, now)
+	for limit, want := range map[time.Duration]string{time.Hour: "DEBUG query", time.Nanosecond: "INFO slow query"} {
+		var out bytes.Buffer
+		q := newQuery(t, query.Config{SlowQuery: limit}, query.Deps{Storage: db, User: func(context.Context) string { return "ann" },
+			Logger: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		do(q.Handler(), http.MethodGet, "/api/v1/query", url.Values{"query": {"sum(up)"}})
+		var line struct {
+			Level, Msg, Query, User string
+			Code, Series            int
+			Samples, Seconds        float64
+		}
+		require.NoError(t, json.Unmarshal(out.Bytes(), &line), out.String())
+		require.Equal(t, want, line.Level+" "+line.Msg)
+		require.Equal(t, "sum(up) ann 200 2", fmt.Sprint(line.Query, " ", line.User, " ", line.Code, " ", line.Series))
+		require.Positive(t, line.Samples)
+		require.Positive(t, line.Seconds)
+		require.Len(t, q.SlowQueries(), map[bool]int{true: 1}[limit == time.Nanosecond])
+	}
 }
 
 func FuzzDoor(f *testing.F) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -84,8 +85,8 @@ func (q *Query) observe(path string, next http.Handler) http.Handler {
 		took := time.Since(start)
 		q.metrics.requests.WithLabelValues(path, strconv.Itoa(sw.code)).Inc()
 		q.metrics.seconds.WithLabelValues(path).Observe(took.Seconds())
-		if took >= q.cfg.SlowQuery {
-			q.slowRequest(path, r, start, took, sw.code, c)
+		if slow := took >= q.cfg.SlowQuery; slow || q.log.Enabled(r.Context(), slog.LevelDebug) {
+			q.logRequest(path, r, start, took, sw.code, c, slow)
 		}
 	})
 }

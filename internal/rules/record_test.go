@@ -83,6 +83,24 @@ func FuzzNormalize(f *testing.F) {
 	})
 }
 
+// What is read from a file can be stored as a record, and stays what it is.
+func FuzzParseFile(f *testing.F) {
+	f.Add("groups:\n- name: g\n  limit: 5\n  rules:\n  - &a {alert: A, expr: 1.50, labels: {v: 1.10, since: 2026-01-02, none: ~}}\n  - {<<: *a, alert: B}\n")
+	f.Add("groups: [{name: 007, interval: 1m, query_offset: 30s, rules: [{record: a:b, expr: 'sum(up)'}]}]")
+	f.Add("groups: &g [*g]")
+	f.Add("? [a]\n: b\n--- !!binary aGk=\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		groups, err := rules.ParseFile([]byte(text))
+		if err != nil {
+			return
+		}
+		spec, err := json.Marshal(map[string]any{"name": "n", "groups": groups})
+		require.NoError(t, err)
+		_, err = rules.Normalize(spec, nil)
+		require.NoError(t, err, "%s", spec)
+	})
+}
+
 // A file is YAML: anchors, merges, texts that look like something else.
 func TestParseFile(t *testing.T) {
 	groups, err := rules.ParseFile([]byte("groups:\n- name: g\n  rules:\n  - &a {alert: A, expr: 1, labels: {since: 2026-01-02, tier: 2, on: true}}\n  - {<<: *a, alert: B}\n"))
