@@ -75,7 +75,7 @@ func (a *API) reaches(r *http.Request, kind string) error {
 }
 
 // bind puts the labels that the sender is bound to into a spec.
-func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.RawMessage, error) {
+func (a *API) bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.RawMessage, error) {
 	bound := boundTo(r)
 	if bound.IsEmpty() {
 		return spec, nil
@@ -86,7 +86,7 @@ func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.
 	}
 	for f := range fields {
 		// What decodes the record takes these for the same field, and the last one.
-		for _, name := range []string{"labels", "matchers"} {
+		for _, name := range []string{"labels", "matchers", "parent"} {
 			if f != name && strings.EqualFold(f, name) {
 				return nil, invalid(f, "must be written %s", name)
 			}
@@ -94,6 +94,9 @@ func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.
 	}
 	if kind == model.KindRules {
 		return bindRules(bound, fields, patch)
+	}
+	if err := a.bindParent(r, fields["parent"]); err != nil {
+		return nil, err
 	}
 	given, ok := fields["labels"]
 	if patch && !ok {
@@ -123,6 +126,20 @@ func bind(r *http.Request, kind string, spec json.RawMessage, patch bool) (json.
 		return nil, err
 	}
 	return json.Marshal(fields)
+}
+
+// bindParent keeps a check from hanging on one that the sender may not see: it
+// would tell whether that is down, and keep others from deleting it.
+func (a *API) bindParent(r *http.Request, parent json.RawMessage) error {
+	var name string
+	if len(parent) == 0 || json.Unmarshal(parent, &name) != nil || name == "" {
+		return nil // the record's own decoder says what is wrong
+	}
+	rec, err := a.deps.Catalog.Get(model.KindCheck, name)
+	if err != nil || !labelled(who(r), rec) {
+		return invalid("parent", "there is no check %q; create it first", name)
+	}
+	return nil
 }
 
 // bindRules puts the labels among the matchers of a record of rules.

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -59,5 +60,27 @@ func TestLabelsCannotBeWrittenOtherwise(t *testing.T) {
 		require.Equal(t, 400, b.call("bound", "POST", "/v1/rules", body).Code, body)
 		require.Equal(t, 400, b.call("bound", "PUT", "/v1/rules/"+rec.ID, body).Code, body)
 		require.Equal(t, 400, b.call("bound", "PATCH", "/v1/rules/"+rec.ID, body).Code, body)
+	}
+}
+
+func TestACheckHangsOnNoneOfOthers(t *testing.T) {
+	b := setUp(t, asBound)
+	require.Equal(t, 201, b.call("editor", "POST", "/v1/checks", `{"name":"theirs","type":"http","target":"http://x/","labels":{"team":"b"}}`).Code)
+	require.Equal(t, 201, b.call("bound", "POST", "/v1/checks", `{"name":"ours","type":"http","target":"http://x/"}`).Code)
+	require.Equal(t, 201, b.call("bound", "POST", "/v1/checks", `{"name":"child","type":"http","target":"http://x/","parent":"ours"}`).Code)
+	var said []string
+	for _, parent := range []string{"theirs", "nobody"} {
+		for _, c := range []struct{ method, path, body string }{
+			{"POST", "/v1/checks", `{"name":"x","type":"http","target":"http://x/","parent":"` + parent + `"}`},
+			{"PUT", "/v1/checks/ours", `{"name":"ours","type":"http","target":"http://x/","parent":"` + parent + `"}`},
+			{"PATCH", "/v1/checks/ours", `{"parent":"` + parent + `"}`},
+		} {
+			w := b.call("bound", c.method, c.path, c.body)
+			require.Equal(t, 400, w.Code, c.body)
+			said = append(said, strings.ReplaceAll(w.Body.String(), parent, "it"))
+		}
+	}
+	for _, s := range said {
+		require.Equal(t, said[0], s, "one that is not seen is one that is not there")
 	}
 }

@@ -125,7 +125,7 @@ func (a *API) create(res resource) func(*http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if spec, err = bind(r, res.kind, spec, false); err != nil {
+		if spec, err = a.bind(r, res.kind, spec, false); err != nil {
 			return nil, err
 		}
 		return a.created(r, res, spec, nil)
@@ -162,7 +162,7 @@ func (a *API) update(res resource) func(*http.Request) (any, error) {
 		if err := a.reaches(r, res.kind); err != nil {
 			return nil, err
 		}
-		if spec, err = bind(r, res.kind, spec, false); err != nil {
+		if spec, err = a.bind(r, res.kind, spec, false); err != nil {
 			return nil, err
 		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), spec, false); err != nil {
@@ -189,7 +189,7 @@ func (a *API) patch(res resource) func(*http.Request) (any, error) {
 		if err := a.reaches(r, res.kind); err != nil {
 			return nil, err
 		}
-		if patch, err = bind(r, res.kind, patch, true); err != nil {
+		if patch, err = a.bind(r, res.kind, patch, true); err != nil {
 			return nil, err
 		}
 		if err := a.keepAdmin(res.kind, r.PathValue("id"), patch, true); err != nil {
