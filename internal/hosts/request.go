@@ -28,7 +28,8 @@ type looked struct {
 
 const (
 	askTimeout  = 35 * time.Second
-	maxQuestion = 64 // on the way to one agent
+	maxQuestion = 64  // on the way to one agent
+	maxLive     = 200 // hosts of one server that send each second
 )
 
 // request sends a question and waits for the answer.
@@ -168,6 +169,9 @@ func (h *Hosts) liveHere(r routed) error {
 		return fmt.Errorf("%w: the agent does not talk to this server any more", model.ErrUnavailable)
 	}
 	before := time.Now().Before(h.lives[r.Node])
+	if !before && len(h.lives) >= maxLive {
+		return fmt.Errorf("%w: %d hosts are looked at each second already; try again in a moment", model.ErrLimit, maxLive)
+	}
 	h.lives[r.Node] = time.Now().Add(h.cfg.LiveFor)
 	if !before {
 		s.kick()
