@@ -66,9 +66,8 @@ func badBody(format string, args ...any) error {
 	return inv.Err()
 }
 
-// parse decodes a body into the families of a group. What a push must not have
-// is an error; the two times that a Pushgateway adds itself are left out.
-func (p *Pushgateway) parse(contentType string, body []byte, group labels.Labels) ([]*family, error) {
+// decode decodes a body.
+func (p *Pushgateway) decode(contentType string, body []byte) ([]*dto.MetricFamily, error) {
 	decode := p.parseText
 	media, params, err := mime.ParseMediaType(contentType)
 	if err == nil && media == "application/vnd.google.protobuf" {
@@ -77,10 +76,12 @@ func (p *Pushgateway) parse(contentType string, body []byte, group labels.Labels
 		}
 		decode = p.parseProtobuf
 	}
-	mfs, err := decode(body)
-	if err != nil {
-		return nil, err
-	}
+	return decode(body)
+}
+
+// families makes those of a group of what was decoded. What a push must not have
+// is an error; the two times that a Pushgateway adds itself are left out.
+func (p *Pushgateway) families(mfs []*dto.MetricFamily, group labels.Labels) ([]*family, error) {
 	var out []*family
 	total := 0
 	for _, mf := range mfs {

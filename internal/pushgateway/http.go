@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -78,9 +79,14 @@ func (p *Pushgateway) takePush(w http.ResponseWriter, r *http.Request, group lab
 	if err != nil {
 		return err
 	}
-	families, err := p.parse(r.Header.Get("Content-Type"), body, group)
+	metrics, err := p.decode(r.Header.Get("Content-Type"), body)
 	if err != nil {
 		return err
+	}
+	families, err := p.families(metrics, group)
+	if err != nil { // whoever watches the group's times must see it, as of the original
+		p.mu.Lock()
+		return p.fail(group, err, time.Now())
 	}
 	return p.push(r.Context(), group, families, r.Method == http.MethodPut)
 }

@@ -2,6 +2,7 @@ package pushgateway
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -129,7 +130,7 @@ func (p *Pushgateway) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	for _, g := range groups { // decoding does not hold up who pushes
 		for name, m := range g {
 			if f, ok := m.(*family); ok {
-				g[name] = p.plain(f)
+				g[name] = p.plain(f, g["labels"].(map[string]string))
 			}
 		}
 		delete(g, "key")
@@ -146,24 +147,34 @@ func (g *group) plain() map[string]any {
 	}
 	out["key"], out["labels"], out["last_push_successful"] = g.key, g.labels.Map(), g.pushed.Version > g.failed.Version
 	for _, s := range g.times {
-		name := s.labels.Get(model.MetricName)
-		m := g.pushed
+		name, m, how := s.labels.Get(model.MetricName), g.pushed, "succeeded"
 		if name == failureTime {
-			m = g.failed
+			m, how = g.failed, "failed"
 		}
 		at := time.Time{}
 		if t := m.time(); t != nil {
 			at = *t
 		}
 		out[name] = map[string]any{
-			"time_stamp": at, "type": "GAUGE",
-			"metrics": []any{map[string]any{"labels": g.labels.Map(), "value": number(s.v)}},
+			"time_stamp": at, "type": "GAUGE", "help": "Last Unix time when changing this group in the Pushgateway " + how + ".",
+			"metrics": []any{map[string]any{"labels": shown(nil, g.labels.Map()), "value": number(s.v)}},
 		}
 	}
 	return out
 }
 
-func (p *Pushgateway) plain(f *family) map[string]any {
+// shown are the labels of a metric as the original shows them: those of its
+// group win, and who has no instance has an empty one.
+func shown(own []*dto.LabelPair, group map[string]string) map[string]string {
+	out := map[string]string{"instance": ""}
+	for _, l := range own {
+		out[l.GetName()] = l.GetValue()
+	}
+	maps.Copy(out, group)
+	return out
+}
+
+func (p *Pushgateway) plain(f *family, group map[string]string) map[string]any {
 	out := map[string]any{"time_stamp": time.Unix(0, f.version).UTC(), "type": f.kind.String()}
 	if f.help != "" {
 		out["help"] = f.help
@@ -175,11 +186,7 @@ func (p *Pushgateway) plain(f *family) map[string]any {
 	}
 	metrics := []any{}
 	for _, m := range mf.Metric {
-		ls := map[string]string{}
-		for _, l := range m.Label {
-			ls[l.GetName()] = l.GetValue()
-		}
-		x := map[string]any{"labels": ls}
+		x := map[string]any{"labels": shown(m.Label, group)}
 		switch f.kind {
 		case dto.MetricType_COUNTER:
 			x["value"] = number(m.Counter.GetValue())

@@ -409,9 +409,17 @@ func TestListing(t *testing.T) {
 	p := open(t, pushgateway.Config{}, pushgateway.Deps{})
 	require.Equal(t, 200, do(p, "PUT", "/metrics/job/a/x/1", "# HELP m Text.\n# TYPE m gauge\nm{l=\"v\"} 1.5\n").Code)
 	body := do(p, "GET", "/api/v1/metrics", "").Body.String()
-	require.Contains(t, body, `"metrics":[{"labels":{"l":"v"},"value":"1.5"}]`)
+	require.Contains(t, body, `"metrics":[{"labels":{"instance":"","job":"a","l":"v","x":"1"},"value":"1.5"}]`)
+	require.Contains(t, body, `"last_push_successful":true`)
+	require.Contains(t, body, `"help":"Last Unix time when changing this group in the Pushgateway failed."`)
 	require.Contains(t, body, `"type":"GAUGE"`)
 	require.Contains(t, body, `"push_failure_time_seconds"`)
+	for _, refused := range []string{"m 1\nm 1\n", "m 1 1700000000000\n"} {
+		require.Equal(t, 200, do(p, "POST", "/metrics/job/a/x/1", "").Code)
+		require.Contains(t, do(p, "GET", "/api/v1/metrics", "").Body.String(), `"last_push_successful":true`)
+		require.Equal(t, 400, do(p, "POST", "/metrics/job/a/x/1", refused).Code)
+		require.Contains(t, do(p, "GET", "/api/v1/metrics", "").Body.String(), `"last_push_successful":false`, refused)
+	}
 	for i := range 5 {
 		require.Equal(t, 200, do(p, "PUT", fmt.Sprintf("/metrics/job/p%d", i), "other 1\n").Code)
 	}
