@@ -293,6 +293,30 @@ func TestComingAndGoingIsBounded(t *testing.T) {
 	require.Equal(t, []string{"192.0.2.9"}, hello.Addresses)
 }
 
+// TestAnotherStreamIsNoOtherAllowance: what one agent may send in a second it may
+// send in all its streams together.
+func TestAnotherStreamIsNoOtherAllowance(t *testing.T) {
+	w := newWorld(t)
+	s := w.add("n1", hosts.Config{})
+	h := w.join("evil")
+	for range 3 {
+		r := h.raw().hello()
+		var events []model.Event
+		for i := range 200 {
+			events = append(events, model.Event{ID: fmt.Sprint(i, time.Now()), Time: time.Now(), Code: "host.flood"})
+		}
+		r.seq++
+		d := uplink.Data{Start: true, Seq: r.seq}
+		b, err := r.enc.Append(d.Append(nil), nil, events)
+		require.NoError(t, err)
+		require.NoError(t, r.stream.Send(b))
+		r.ack()
+		r.json(uplink.KindBye, uplink.Bye{Reason: uplink.ByeStop})
+		eventually(t, 3*time.Second, func() bool { return len(s.hosts.Connected()) == 0 }, "the stream has ended")
+	}
+	require.LessOrEqual(t, count(w.codes(h.pki.NodeID()), "host.flood"), 300)
+}
+
 // TestALyingServer has an agent with a real worker talk to a server that does
 // not mean well.
 func TestALyingServer(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
-	"golang.org/x/time/rate"
 
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
@@ -136,7 +135,7 @@ type Hosts struct {
 	lives    map[string]time.Time        // agents that are live, until
 	refused  map[string]time.Time        // runs of copies
 	copied   map[string]time.Time        // last event about a copy, by node
-	arrivals map[string]*rate.Limiter    // streams of each agent
+	allowed  map[string]*allowance       // by node; those that are used
 	version  int64                       // of the last word of this server
 	shots    map[string]time.Time        // last snapshot for an alert
 	probing  map[string]bool             // hosts that are being probed
@@ -192,7 +191,7 @@ func New(cfg Config, deps Deps) (*Hosts, error) {
 	h := &Hosts{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Logger, began: time.Now(), wake: make(chan struct{}, 1), alerts: make(chan alertRef, 64),
 		sessions: map[string]*session{}, entries: map[string]map[string]entry{}, states: map[string]*state{},
-		disconnect: func(string) {}, lives: map[string]time.Time{}, refused: map[string]time.Time{}, copied: map[string]time.Time{}, arrivals: map[string]*rate.Limiter{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
+		disconnect: func(string) {}, lives: map[string]time.Time{}, refused: map[string]time.Time{}, copied: map[string]time.Time{}, allowed: map[string]*allowance{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
 	}
 	h.series = newSeriesLimit(h.cfg.MaxSeries)
 	h.m = newMetrics(deps.Registerer, h)

@@ -31,9 +31,7 @@ type session struct {
 	out    chan []byte
 	news   chan struct{} // settings or checks may have changed
 	labels atomic.Pointer[map[string]string]
-	rate   *rate.Limiter // samples
-	events *rate.Limiter
-	found  *rate.Limiter // results of checks
+	*allowance
 	goodby atomic.Pointer[string]
 
 	mu      sync.Mutex // guards what follows
@@ -77,11 +75,12 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 	defer cancel(nil)
 	s := &session{
 		h: h, peer: from, stream: stream, cancel: cancel, since: time.Now(), out: make(chan []byte, outQueue), news: make(chan struct{}, 1),
-		rate: rate.NewLimiter(rate.Limit(h.cfg.MaxRate), max(uplink.MaxFrame/8, int(h.cfg.MaxRate))), events: rate.NewLimiter(20, 200), found: rate.NewLimiter(1000, 5000),
-		waiting: map[uint64]chan uplink.Answer{}, revision: map[string]int64{},
+		allowance: h.allowanceOf(from.NodeID),
+		waiting:   map[uint64]chan uplink.Answer{}, revision: map[string]int64{},
 	}
-	if err := h.arrive(ctx, from.NodeID); err != nil {
-		return err
+	// One that comes and goes all the time waits: each stream is news for all servers.
+	if err := s.streams.Wait(ctx); err != nil {
+		return fmt.Errorf("%w: this agent begins too many streams", model.ErrUnavailable)
 	}
 	late := time.AfterFunc(helloTimeout, func() { cancel(fmt.Errorf("%w: no hello", uplink.ErrMessage)) })
 	err := s.begin()
@@ -106,20 +105,36 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 	return h.ended(s, err)
 }
 
-// arrive has an agent wait that comes and goes all the time: each stream is news
-// for all servers.
-func (h *Hosts) arrive(ctx context.Context, node string) error {
+// allowance is what one agent may do, in all its streams together.
+type allowance struct {
+	streams *rate.Limiter
+	rate    *rate.Limiter // samples
+	events  *rate.Limiter
+	found   *rate.Limiter // results of checks
+}
+
+func (h *Hosts) allowanceOf(node string) *allowance {
 	h.mu.Lock()
-	l := h.arrivals[node]
-	if l == nil {
-		l = rate.NewLimiter(arrivalRate, arrivalBurst)
-		h.arrivals[node] = l
+	defer h.mu.Unlock()
+	a := h.allowed[node]
+	if a == nil {
+		a = &allowance{
+			streams: rate.NewLimiter(arrivalRate, arrivalBurst), rate: rate.NewLimiter(rate.Limit(h.cfg.MaxRate), max(uplink.MaxFrame/8, int(h.cfg.MaxRate))),
+			events: rate.NewLimiter(20, 200), found: rate.NewLimiter(1000, 5000),
+		}
+		h.allowed[node] = a
 	}
-	h.mu.Unlock()
-	if err := l.Wait(ctx); err != nil {
-		return fmt.Errorf("%w: this agent begins too many streams", model.ErrUnavailable)
+	return a
+}
+
+// rested reports whether nothing of it is used: another one would be the same.
+func (a *allowance) rested() bool {
+	for _, l := range []*rate.Limiter{a.streams, a.rate, a.events, a.found} {
+		if l.Tokens() < float64(l.Burst()) {
+			return false
+		}
 	}
-	return nil
+	return true
 }
 
 // ended counts why a stream ended, and returns what the agent is told.

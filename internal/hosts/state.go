@@ -114,9 +114,9 @@ func (h *Hosts) forget(nodes []model.Node, now time.Time) {
 			delete(h.copied, id)
 		}
 	}
-	for id, l := range h.arrivals {
-		if l.Tokens() >= arrivalBurst {
-			delete(h.arrivals, id)
+	for id, a := range h.allowed {
+		if h.sessions[id] == nil && a.rested() {
+			delete(h.allowed, id)
 		}
 	}
 	for id, at := range h.shots {
