@@ -187,6 +187,7 @@ func FuzzPatchKeepsSecrets(f *testing.F) {
 		{`{"hook":{"url":["s"]}}`, `{"hook":"<redacted>"}`},
 		{`{"a":{"b":1}}`, `{"a":{"b":null},"c":[{}]}`},
 		{`{"hooks":{"x":{"url":"s"}}}`, `[]`},
+		{`{"hook":{"url":""}}`, `{"":"0"}}`},
 	} {
 		f.Add([]byte(s[0]), []byte(s[1]))
 	}
