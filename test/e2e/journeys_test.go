@@ -36,7 +36,11 @@ func TestJourneys(t *testing.T) {
 		t.Skip("skipped: the pages' tools are not installed; run make ui")
 	}
 	bin := harness.Binary(t)
-	s := harness.Start(t, bin, t.TempDir())
+	dir := t.TempDir()
+	bucket, config := filepath.Join(dir, "bucket.yml"), filepath.Join(dir, "panoptes.yml")
+	require.NoError(t, os.WriteFile(bucket, []byte("type: FILESYSTEM\nconfig: {directory: "+filepath.Join(dir, "bucket")+"}\n"), 0o600))
+	require.NoError(t, os.WriteFile(config, []byte("backup: {bucket: "+bucket+"}\n"), 0o600))
+	s := harness.Start(t, bin, t.TempDir(), "--config", config)
 	code, page, err := s.Do(http.MethodGet, "/", nil)
 	require.NoError(t, err)
 	if code != http.StatusOK || !strings.Contains(string(page), "/assets/") && !strings.Contains(string(page), "assets/") {

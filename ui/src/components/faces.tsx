@@ -50,11 +50,13 @@ export function Failure({
   compact?: boolean;
 }) {
   const { t } = useT();
+  const title = errorTitle(error);
+  const detail = errorDetail(error);
   return (
     <div className={compact ? "failure compact" : "failure"} role="alert">
       <div>
-        <strong>{errorTitle(error)}</strong>
-        <p>{errorDetail(error)}</p>
+        <strong>{title}</strong>
+        {detail !== title && <p>{detail}</p>}
       </div>
       {retry && (
         <Button variant="default" size="xs" onClick={retry} leftSection={<Icon name="refresh" size={14} />}>

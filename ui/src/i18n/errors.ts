@@ -8,13 +8,17 @@ export function errorTitle(e: unknown): string {
   return t("error.internal");
 }
 
-/** errorDetail is the server's own explanation. */
-export const errorDetail = (e: unknown): string => (e instanceof Error ? e.message : String(e));
+/** errorDetail is the server's own explanation; when nobody answered, the browser's says nothing more than the title. */
+export function errorDetail(e: unknown): string {
+  if (e instanceof ApiError && e.code === "network") return errorTitle(e);
+  return e instanceof Error ? e.message : String(e);
+}
 
 /** errorText joins both for one line. */
 export function errorText(e: unknown): string {
   const d = errorDetail(e);
-  return d ? t("error.line", { title: errorTitle(e), detail: d }) : errorTitle(e);
+  const title = errorTitle(e);
+  return d && d !== title ? t("error.line", { title, detail: d }) : title;
 }
 
 /** plainMessage leaves out of an alert's text what stands beside it anyway: its state and the check's name. */

@@ -56,7 +56,7 @@ export function ExplainView({ x, onPick }: { x: Explanation; onPick: (expr: stri
       )}
       {x.tree !== undefined && (
         <>
-          <h3>{t("explain.tree")}</h3>
+          <h2 className="minor">{t("explain.tree")}</h2>
           <ul className="prom-tree">
             <Branch node={treeOf(x.tree)} />
           </ul>

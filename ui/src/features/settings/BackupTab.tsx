@@ -9,8 +9,7 @@ import { useT } from "../../i18n/i18n";
 import { size } from "../servers/view";
 
 const CONFIG = `backup:
-  bucket: /etc/panoptes/bucket.yml
-  upload: true`;
+  bucket: /etc/panoptes/bucket.yml`;
 const BUCKET = `type: FILESYSTEM
 config: {directory: /mnt/backups}`;
 
