@@ -21,8 +21,8 @@ type guarded struct {
 	maxSteps int64 // evaluations of a subquery
 }
 
-// maxDepth is how deep a query may nest. Writing a deeper one out takes the
-// parser a time that grows with the cube of its depth.
+// maxDepth is how deep a query may nest. Parsing a deeper one takes a time that
+// grows with the square of its depth, writing it out one that grows with the cube.
 const maxDepth = 250
 
 // maxOperators is how many operators a query may have. Parsing a chain of them
@@ -34,11 +34,17 @@ const maxOperators = 1000
 func tooLong(text string) error {
 	l := parser.Lex(text)
 	var it parser.Item
-	for n := 0; ; {
+	for n, open := 0, 0; ; {
 		l.NextItem(&it)
 		switch {
 		case it.Typ == parser.EOF || it.Typ == parser.ERROR:
 			return nil
+		case it.Typ == parser.LEFT_PAREN:
+			if open++; open > maxDepth {
+				return errTooDeep
+			}
+		case it.Typ == parser.RIGHT_PAREN:
+			open--
 		case it.Typ.IsOperator():
 			if n++; n > maxOperators {
 				return fmt.Errorf("%w: the query has more than %d operators", model.ErrLimit, maxOperators)
@@ -58,10 +64,12 @@ func tooDeep(expr parser.Expr) error {
 		return nil
 	})
 	if depth > maxDepth {
-		return fmt.Errorf("%w: the query nests more than %d levels deep", model.ErrLimit, maxDepth)
+		return errTooDeep
 	}
 	return nil
 }
+
+var errTooDeep = fmt.Errorf("%w: the query nests more than %d levels deep", model.ErrLimit, maxDepth)
 
 // noStep is the step of subqueries that name none.
 func noStep(int64) int64 { return time.Minute.Milliseconds() }

@@ -28,8 +28,11 @@ func TestHostileQueriesEndSoon(t *testing.T) {
 		expr  string
 		codes []int
 	}{
-		"parentheses":           {strings.Repeat("(", deep) + "up" + strings.Repeat(")", deep), []int{200, 422}},
-		"open parentheses":      {strings.Repeat("(", 60_000), []int{400}},
+		"parentheses":           {strings.Repeat("(", deep) + "up" + strings.Repeat(")", deep), []int{422}},
+		"open parentheses":      {strings.Repeat("(", 60_000), []int{422}},
+		"most parentheses":      {strings.Repeat("(", 32_000) + "up" + strings.Repeat(")", 32_000), []int{422}},
+		"enough parentheses":    {strings.Repeat("(", 200) + "up" + strings.Repeat(")", 200), []int{200}},
+		"beside each other":     {strings.Repeat("(up) + ", 400) + "up", []int{200, 400, 422}},
 		"minus signs":           {strings.Repeat("-", 60_000) + "1", []int{200, 400, 422}},
 		"functions":             {strings.Repeat("abs(", deep) + "up" + strings.Repeat(")", deep), []int{200, 422, 503}},
 		"many operands":         {"1" + strings.Repeat("+1", 30_000), []int{200, 422, 503}},

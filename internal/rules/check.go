@@ -2,6 +2,7 @@ package rules
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -89,6 +90,10 @@ func (r Rule) checkExpr(inv *model.Invalid) {
 		inv.Add("expr", "has %d bytes; %d are allowed", len(r.Expr), MaxExprBytes)
 		return
 	}
+	if err := tangled(string(r.Expr)); err != nil {
+		inv.Add("expr", "%s", err)
+		return
+	}
 	expr, err := parser.ParseExpr(string(r.Expr))
 	if err != nil {
 		inv.Add("expr", "is no PromQL: %s", err)
@@ -96,6 +101,29 @@ func (r Rule) checkExpr(inv *model.Invalid) {
 	}
 	if t := expr.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
 		inv.Add("expr", "gives a %s; a rule needs an instant vector or a number, for example rate(x[5m])", parser.DocumentedType(t))
+	}
+}
+
+// tangled refuses an expression that takes long to parse: the time grows with
+// the square of how deep it nests and of how many operators it has.
+func tangled(text string) error {
+	l := parser.Lex(text)
+	var it parser.Item
+	for operators, depth := 0, 0; ; {
+		l.NextItem(&it)
+		switch {
+		case it.Typ == parser.EOF || it.Typ == parser.ERROR:
+			return nil
+		case it.Typ == parser.LEFT_PAREN:
+			depth++
+		case it.Typ == parser.RIGHT_PAREN:
+			depth--
+		case it.Typ.IsOperator():
+			operators++
+		}
+		if depth > maxDepth || operators > maxOperators {
+			return fmt.Errorf("nests more than %d levels deep or has more than %d operators; record parts of it", maxDepth, maxOperators)
+		}
 	}
 }
 

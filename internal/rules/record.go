@@ -78,6 +78,8 @@ const (
 	MaxExprBytes  = 64 << 10
 	MaxTextBytes  = 8 << 10 // of a label or annotation
 	MaxEntries    = 64      // labels or annotations of a rule
+	maxDepth      = 250     // levels of an expression
+	maxOperators  = 1000
 	maxNameBytes  = 256
 	maxInterval   = 24 * time.Hour
 	minInterval   = time.Second

@@ -60,7 +60,9 @@ func TestNormalize(t *testing.T) {
 	f(rule(`{"alert":"A","expr":"1","annotations":{"s":"{{ $labels.x "}}`), "rules[0].annotations.s: group \"g\", rule 1 \"A\": is no template")
 	f(rule(`{"alert":"A","expr":"1","annotations":{"s":"{{ evil }}"}}`), `"evil" not defined`)
 	f(rule(`{"alert":"A","expr":["1"]}`), "must be a text")
-	f(rule(`{"alert":"A","expr":"`+strings.Repeat("(", rules.MaxExprBytes)+`"}`), "is no PromQL")
+	f(rule(`{"alert":"A","expr":"`+strings.Repeat("(", rules.MaxExprBytes)+`"}`), "nests more than 250 levels deep")
+	f(rule(`{"alert":"A","expr":"`+strings.Repeat("(", 30_000)+"up"+strings.Repeat(")", 30_000)+`"}`), "nests more than 250 levels deep")
+	f(rule(`{"alert":"A","expr":"1`+strings.Repeat("+1", 1001)+`"}`), "more than 1000 operators")
 	many := strings.Repeat(`{"alert":"A","expr":"1"},`, rules.MaxRules) + `{"alert":"A","expr":"1"}`
 	f(rule(many), "has 1001 rules; 1000 are allowed")
 }

@@ -37,7 +37,7 @@ func TestNormalizeNamesTheField(t *testing.T) {
 	f(`{"name":"a","config":[]}`, "config: must be an object")
 	f(`{"name":"a","config":{},"color":1}`, "color: there is no such field")
 	f(`{"name":"","regions":["",""],"labels":{"__x":"1","9":"2"},"config":{`+targets+`}}`, "name: ", "regions[0]: ", "labels.__x: ", "labels.9: ")
-	f(`{"name":"a","config":{}}`, "config: names no targets; add static_configs or one of consul_sd_configs, ")
+	f(`{"name":"a","config":{}}`, "config: names no targets; add static_configs or one of ")
 	f(`{"name":"a","config":{`+targets+`,"scrape_intervall":"5s","relabel_configs":[{"actoin":"keep"}]}}`, "config.scrape_intervall: there is no such field", "config.relabel_configs[0].actoin: there is no such field")
 	if !slices.Contains(discovery.RegisteredConfigNames(), "ec2") {
 		f(`{"name":"a","config":{"ec2_sd_configs":[]}}`, "config.ec2_sd_configs: this discovery mechanism is not built in; a program built with -tags clouds has it; there are consul_sd_configs")
