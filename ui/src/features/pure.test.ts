@@ -1,8 +1,11 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
+import type { RuleGroup } from "../api/rules";
 import type { Alert, Route } from "../api/types";
+import { yRange } from "../components/Chart";
 import { groupAlerts } from "./alerts/group";
 import { byDay } from "./events/days";
 import { cellAt, fleetLayout, fleetPaths } from "./overview/fleet";
+import { matching } from "./rules/view";
 import { routeTree } from "./settings/routeTree";
 
 const alert = (fingerprint: string, labels: Record<string, string>): Alert => ({
@@ -11,6 +14,8 @@ const alert = (fingerprint: string, labels: Record<string, string>): Alert => ({
   starts_at: "2026-11-20T08:00:00Z",
   status: "active",
 });
+
+vi.mock("uplot", () => ({ default: vi.fn() }));
 
 test("alerts are grouped, the worst first, with what they share", () => {
   const groups = groupAlerts(
@@ -71,4 +76,34 @@ test("the fleet map stays small in nodes and height", () => {
   expect(cellAt(l.pitch + 1, 1, l, 50)).toBe(1);
   expect(cellAt(1, l.height - 1, l, 50)).toBe(Math.floor(49 / l.columns) * l.columns);
   expect(cellAt(599, l.height - 1, l, 2)).toBeNull();
+});
+
+test("the axis holds all lines, with zero unless that flattens them", () => {
+  expect(yRange(null, null, false)).toEqual([0, 1]);
+  expect(yRange(0, 100, true)).toEqual([0, 108]);
+  expect(yRange(-20, -10, false)).toEqual([-21.6, 0]);
+  expect(yRange(1000, 1001, false)).toEqual([0, 1001 * 1.08]);
+  const [low, high] = yRange(1000, 1001, true);
+  expect(low).toBeGreaterThan(999);
+  expect(high).toBeLessThan(1002);
+  expect(yRange(5, 5, true)).toEqual([0, 5 * 1.08]);
+});
+
+test("a broken rule that goes on firing is found as both", () => {
+  const rule = (name: string, state: string, health = "ok") => ({
+    type: "alerting" as const,
+    name,
+    expr: "up",
+    state,
+    health,
+    took_seconds: 0,
+  });
+  const g = {
+    name: "g",
+    rules: [rule("a", "firing", "err"), rule("b", "firing"), rule("c", "inactive")],
+  } as RuleGroup;
+  const names = (states: string[]) => matching(g, "", states).map((r) => r.name);
+  expect(names(["firing"])).toEqual(["a", "b"]);
+  expect(names(["broken"])).toEqual(["a"]);
+  expect(names([])).toEqual(["a", "b", "c"]);
 });

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import en from "../locales/en.json";
 import zh from "../locales/zh-CN.json";
-import { dateTime, percent, seconds, span } from "./format";
+import { compact, dateTime, percent, seconds, span } from "./format";
 import { asLang, fill, loadLanguage, t } from "./i18n";
 
 type Entry = string | Record<string, string>;
@@ -66,6 +66,19 @@ describe("texts", () => {
 });
 
 describe("numbers", () => {
+  test("of any size take little room", () => {
+    expect([0, 0.03125, 9.8765, 1234.5, 12_345, 1_763_700_000, -5e10].map(compact)).toEqual([
+      "0",
+      "0.03125",
+      "9.877",
+      "1,234.5",
+      "12.345 k",
+      "1.764 G",
+      "-50 G",
+    ]);
+    expect(compact(4.2e-7)).toBe("4.20e-7");
+    expect(compact(Infinity)).toBe("Infinity");
+  });
   test("percent never rounds an outage away", () => {
     expect(percent(1)).toBe("100 %");
     expect(percent(0.9999999)).toBe("99.9999 %");

@@ -7,6 +7,7 @@ import { windowOf } from "./HostPage";
 import { topOf } from "./Processes";
 import { PANELS, PRESENCE, SECTIONS } from "./panels";
 import { base, extend, isLive, lastOf, part, stepOf, table, top, union, ways } from "./series";
+import { services } from "./Services";
 import { blockOf, points } from "./sparks";
 import { sparkPath } from "./Sparkline";
 import { scaleOf } from "./SyncChart";
@@ -345,4 +346,21 @@ describe("the page", () => {
     );
     await loadLanguage("en");
   });
+});
+
+test("watched services: what does not run comes first, and each keeps its own facts", () => {
+  const fact = (kind: string, name: string, value: number) => ({ metric: { kind, name }, value });
+  const list = services(
+    new Map([
+      ["up", [fact("unit", "a.service", 1), fact("port", "443", 0), fact("process", "a.service", 1)]],
+      ["since", [fact("process", "a.service", 100)]],
+      ["restarts", [fact("unit", "a.service", 1.9)]],
+    ]),
+  );
+  expect(list.map((s) => [s.kind, s.up, s.since, s.restarts])).toEqual([
+    ["port", false, undefined, 0],
+    ["process", true, 100, 0],
+    ["unit", true, undefined, 2],
+  ]);
+  expect(services(undefined)).toEqual([]);
 });

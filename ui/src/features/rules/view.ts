@@ -23,7 +23,10 @@ export function byState(rules: Rule[]): Partial<Record<ReturnType<typeof ruleSta
 /** matching are the rules that the filter asks for; of a group found by its own name it is all. */
 export function matching(g: RuleGroup, q: string, states: string[]): Rule[] {
   const rules = g.rules ?? [];
-  const ofState = states.length ? rules.filter((r) => states.includes(ruleState(r))) : rules;
+  // A broken rule may go on firing: it is found as both.
+  const ofState = states.length
+    ? rules.filter((r) => states.includes(ruleState(r)) || states.includes(r.state ?? ""))
+    : rules;
   const words = q.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return ofState;
   const text = (r: Rule) => `${r.name} ${r.expr} ${Object.values(r.labels ?? {}).join(" ")}`.toLowerCase();
