@@ -258,7 +258,7 @@ func TestClusterShowsWhoScrapesWhat(t *testing.T) {
 	for i := range 20 {
 		gs = append(gs, fmt.Sprintf("{targets: ['%s', '%s'], labels: {i: '%d'}}", addr, dead, i))
 	}
-	rec := record(t, "j", "{params: {a: [b]}, static_configs: ["+strings.Join(gs, ",")+"], relabel_configs: [{source_labels: [i], regex: '7', action: drop}]}")
+	rec := record(t, "j", "{scrape_interval: 3s, params: {a: [b]}, static_configs: ["+strings.Join(gs, ",")+"], relabel_configs: [{source_labels: [i], regex: '7', action: drop}]}")
 	var servers []*scrape.Scraper
 	for _, n := range all.list() {
 		s, _ := start(t, scrape.Config{Node: n, Region: "r-" + n}, scrape.Deps{Appendable: db, Owns: all.owns(n), Registerer: prometheus.NewRegistry()})

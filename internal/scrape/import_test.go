@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -124,5 +127,26 @@ func FuzzNormalize(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(spec), string(again), "normalizing twice changes nothing")
 		scrape.Secrets(spec)
+	})
+}
+
+// Whatever a collector asks with, it gets its targets or is told what is wrong.
+func FuzzSD(f *testing.F) {
+	s, _ := start(f, scrape.Config{}, scrape.Deps{Appendable: openDB(f)})
+	s.Update([]model.Record{record(f, "j", "{scrape_interval: 1h, static_configs: [{targets: ['127.0.0.1:1']}]}")})
+	h := s.SD()
+	ask := func(query string) int {
+		r := httptest.NewRequest(http.MethodGet, "/v1/sd", nil)
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	within(f, 10*time.Second, func() bool { return ask("shard=a&shards=a") == http.StatusOK })
+	f.Add("shard=a&shards=a,b&job=j")
+	f.Add("host=%00&hosts=%00,,,&job=no&job=j")
+	f.Add(strings.Repeat("shards=a,b,c&", 1000) + "shard=a")
+	f.Fuzz(func(t *testing.T, query string) {
+		require.Contains(t, []int{200, 400, 404}, ask(query))
 	})
 }
