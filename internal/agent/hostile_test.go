@@ -74,10 +74,24 @@ func (r *raw) next() (uplink.Kind, []byte) {
 	return k, c
 }
 
-// ended waits for the end of the stream and returns why.
+// ended waits for the end of the stream and returns why. Meanwhile it beats, as
+// agents do: a server that has seen enough says so at the next word.
 func (r *raw) ended() error {
+	done := make(chan struct{})
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		for {
+			_ = r.stream.Send([]byte{byte(uplink.KindBeat)})
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	defer beating.Wait()
+	defer close(done)
 	for {
-		_ = r.stream.Send([]byte{byte(uplink.KindBeat)})
 		if _, err := r.stream.Recv(); err != nil {
 			return err
 		}
