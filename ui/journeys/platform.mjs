@@ -127,7 +127,7 @@ await steps(
         await page.goto(`${env.base}/settings/backup`);
         await page.waitForSelector("#backup-setup, .empty, #backup-list");
         if (await page.locator("#backup-setup").count()) return clean("the backup that is not set up");
-        const before = await page.locator("#backup-list ~ table tbody tr").count();
+        const before = await page.locator("#backup-list ~ .scroll-x tbody tr").count();
         await page.getByRole("button", { name: "Back up now" }).click();
         await page.locator(".done").waitFor({ timeout: 60_000 });
         const key = page.getByTestId("recovery-key");
@@ -138,7 +138,7 @@ await steps(
         }
         await eventually(
           "the backup is in the list",
-          async () => (await page.locator("#backup-list ~ table tbody tr").count()) === before + 1,
+          async () => (await page.locator("#backup-list ~ .scroll-x tbody tr").count()) === before + 1,
         );
         await clean("the backups");
       },

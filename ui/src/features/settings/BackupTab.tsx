@@ -105,36 +105,40 @@ function List({ status: s }: { status: BackupStatus }) {
         </section>
       )}
       {list.length ? (
-        <section className="card scroll-x" aria-labelledby="backup-list">
+        <section className="card" aria-labelledby="backup-list">
           <h2 id="backup-list">{t("backup.list")}</h2>
-          <table className="plain">
-            <thead>
-              <tr>
-                <th scope="col">{t("backup.time")}</th>
-                <th scope="col">ID</th>
-                <th scope="col">{t("about.server")}</th>
-                <th scope="col" className="num">
-                  {t("backup.files")}
-                </th>
-                <th scope="col" className="num">
-                  {t("backup.size")}
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((b) => (
-                <tr key={b.id}>
-                  <td className="nowrap" title={ago(b.time, now)}>
-                    {dateTime(b.time)}
-                  </td>
-                  <td className="mono">{b.id}</td>
-                  <td>{b.node}</td>
-                  <td className="num">{num(b.files)}</td>
-                  <td className="num">{size(b.bytes)}</td>
+          {/* A wide table scrolls, and by keyboard too. */}
+          {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
+          <div className="scroll-x" role="group" aria-label={t("backup.list")} tabIndex={0}>
+            <table className="plain">
+              <thead>
+                <tr>
+                  <th scope="col">{t("backup.time")}</th>
+                  <th scope="col">ID</th>
+                  <th scope="col">{t("about.server")}</th>
+                  <th scope="col" className="num">
+                    {t("backup.files")}
+                  </th>
+                  <th scope="col" className="num">
+                    {t("backup.size")}
+                  </th>
                 </tr>
-              ))}
-            </tbody>
-          </table>
+              </thead>
+              <tbody>
+                {list.map((b) => (
+                  <tr key={b.id}>
+                    <td className="nowrap" title={ago(b.time, now)}>
+                      {dateTime(b.time)}
+                    </td>
+                    <td className="mono">{b.id}</td>
+                    <td>{b.node}</td>
+                    <td className="num">{num(b.files)}</td>
+                    <td className="num">{size(b.bytes)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
           <p className="muted">{t("backup.verify")}</p>
         </section>
       ) : (
