@@ -68,8 +68,8 @@ async function look(page, path, faults, opened) {
   else {
     await page.evaluate(
       (to) => {
-        history.pushState(null, "", to);
-        dispatchEvent(new PopStateEvent("popstate"));
+        window.history.pushState(null, "", to);
+        window.dispatchEvent(new window.PopStateEvent("popstate"));
       },
       new URL(env.base).pathname.replace(/\/$/, "") + path,
     );
