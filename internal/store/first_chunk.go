@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/prometheus/tsdb"
 )
@@ -24,6 +25,10 @@ type firstChunk struct {
 	written atomic.Bool
 	gate    sync.RWMutex // held by commits; a cut on demand holds it alone
 }
+
+// dueSpan is what memory may span before the TSDB wants to cut it: one and a
+// half times the shortest block.
+const dueSpan = 3 * time.Hour
 
 // newFirstChunk is called before the database is opened.
 func newFirstChunk(dir string) (*firstChunk, error) {
@@ -94,9 +99,43 @@ func (s *Store) allowCuts() {
 		return
 	}
 	defer s.release(h)
-	if !h.cuts && h.first.look() {
+	if h.cuts {
+		return
+	}
+	if !h.first.look() {
+		s.urge(h)
+	}
+	if h.first.look() {
 		h.cuts = true
 		h.db.EnableCompactions()
+	}
+}
+
+// urge has the first chunk written when a cut has been due for a while. The
+// database writes full chunks once in a minute in which no commit asks it to cut,
+// and with much in memory every commit does: it would never write, so never be
+// allowed to cut, and memory and log would grow until the end.
+func (s *Store) urge(h *handle) {
+	head := h.db.Head()
+	from, to := head.MinTime(), head.MaxTime()
+	if from > to || to-from <= dueSpan.Milliseconds() { // nothing is there: from > to
+		h.due = time.Time{}
+		return
+	}
+	if h.due.IsZero() {
+		h.due = time.Now()
+	}
+	if time.Since(h.due) < s.patience {
+		return
+	}
+	h.due = time.Now()
+	// Beside commits, as the database does it; no cut can happen meanwhile.
+	if err := h.first.commit(func() error { h.db.ForceHeadMMap(); return nil }); err != nil || h.first.look() {
+		return
+	}
+	// No chunk is full, so there is little to cut; commits wait.
+	if err := h.first.cut(func() error { return h.db.Compact(h.leaving) }); err != nil && h.leaving.Err() == nil {
+		s.log.Error("memory of the time series not cut", "dir", s.cfg.Dir, "err", err)
 	}
 }
 

@@ -79,3 +79,43 @@ func TestNoCutDuringTheFirstCommits(t *testing.T) {
 		return err == nil && len(blocks) > 0 || write(time.Now()) != nil
 	}, 20*time.Second, 50*time.Millisecond)
 }
+
+// A database that has much in memory when it begins, and is written to all the
+// time, is cut all the same.
+func TestCutWhileCommitsNeverPause(t *testing.T) {
+	for name, n := range map[string]int{"full chunks": 600, "no chunk is full": 2} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, cancel := context.WithCancel(context.Background())
+			s, err := New(Config{Dir: dir, OutOfOrderWindow: 48 * time.Hour, CheckInterval: 10 * time.Millisecond}, Deps{})
+			require.NoError(t, err)
+			s.patience = 100 * time.Millisecond
+			done := make(chan error, 1)
+			go func() { done <- s.Run(ctx) }()
+			defer func() {
+				cancel()
+				require.NoError(t, <-done)
+			}()
+			<-s.Ready()
+			write := func(series string, at time.Time) error {
+				app := s.Appender(context.Background())
+				if _, err := app.Append(0, labels.FromStrings("__name__", series), at.UnixMilli(), 1); err != nil {
+					return errors.Join(err, app.Rollback())
+				}
+				return app.Commit()
+			}
+			now := time.Now()
+			for i := range n {
+				series := "x"
+				if n == 2 {
+					series += strconv.Itoa(i)
+				}
+				require.NoError(t, write(series, now.Add(time.Duration(i+1-n)*9*time.Hour/time.Duration(n))))
+			}
+			require.Eventually(t, func() bool {
+				blocks, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+				return err == nil && len(blocks) > 0 || write("y", time.Now()) != nil
+			}, 20*time.Second, 5*time.Millisecond)
+		})
+	}
+}

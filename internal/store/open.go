@@ -31,6 +31,7 @@ type handle struct {
 	group group
 	first *firstChunk
 	cuts  bool                  // the database cuts by itself; used by Run alone
+	due   time.Time             // since when there is something to cut; used by Run alone
 	cause atomic.Pointer[error] // why nothing more may be written
 
 	leaving context.Context // ends when the handle is to be closed

@@ -48,6 +48,7 @@ type Store struct {
 	ready     chan struct{}
 	readyOnce sync.Once
 	kick      chan struct{} // of size one: look at space and health now
+	patience  time.Duration // how long a cut that is due waits for the first chunk
 	loader    loader
 	changes   *changes
 	low       atomic.Bool  // the disk is nearly full
@@ -93,6 +94,7 @@ func New(cfg Config, deps Deps) (*Store, error) {
 		changes:   newChanges(),
 		ready:     make(chan struct{}),
 		kick:      make(chan struct{}, 1),
+		patience:  15 * time.Second,
 		opened:    make(chan struct{}),
 		stats:     tsdb.NewDBStats(),
 		retention: retention{cfg.RetentionTime, cfg.RetentionSize},
