@@ -68,12 +68,10 @@ type knownStore struct{ a *App }
 
 func (s knownStore) Appender(ctx context.Context) storage.Appender {
 	app := s.a.relay.Appender(ctx)
-	select {
-	case <-s.a.known:
+	if s.a.isKnown() {
 		return app
-	default:
-		return earlyAppender{app}
 	}
+	return earlyAppender{app}
 }
 
 // earlyAppender belongs to a server that just joined.

@@ -42,7 +42,7 @@ func (s *selfMonitor) Run(ctx context.Context) error {
 				s.log.Warn("own metrics incomplete", "err", err)
 			}
 			b := append(s.extra(now), selfBatch(families, s.node, now)...)
-			if err := s.append(ctx, b); err != nil && ctx.Err() == nil && !errors.Is(err, model.ErrNoSpace) {
+			if err := s.append(ctx, b); err != nil && ctx.Err() == nil && !errors.Is(err, model.ErrNoSpace) && !errors.Is(err, errUnknownYet) {
 				s.log.Warn("own metrics not stored", "err", err)
 			}
 		}

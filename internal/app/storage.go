@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,7 +49,7 @@ func (a *App) openStorage() (err error) {
 		return fmt.Errorf("open the relay: %w", err)
 	}
 	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
-		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.relay.AppendEvents,
+		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.recordEvents,
 		Logger: a.logger("replica"), Registerer: a.registry,
 	})
 	if err != nil {
@@ -57,7 +58,7 @@ func (a *App) openStorage() (err error) {
 	if len(a.welcome.Seeds) > 0 {
 		a.replica.Need(time.Time{}, time.Time{}, "this server joined") // is met once
 	}
-	if len(a.relay.Destinations()) > 0 {
+	if slices.ContainsFunc(a.relay.Destinations(), func(d relay.Destination) bool { return !d.Outside }) {
 		a.nowKnown() // from before
 	}
 	a.events = newRecorder(a.appendEvents, a.logger("events"), a.registry)

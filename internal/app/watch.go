@@ -18,7 +18,7 @@ func (a *App) openWatch() (err error) {
 	dialer := probe.NewDialer(probe.Policy{AllowLoopback: a.cfg.Probe.AllowLoopback, AllowPrivate: !a.cfg.Probe.DenyPrivate, DenyPorts: a.ownPorts()})
 	a.beats = newHeartbeats(a.cfg.Path("heartbeats.json"))
 	a.push = a.beats.receiver
-	a.results = newResults(a.relay.Append, a.logger("results"), a.registry)
+	a.results = newResults(a.appendSamples, a.logger("results"), a.registry)
 	a.fanout = newFanout(a.dialNode, a.logger("fanout"), a.registry)
 	a.results.tell = a.fanout.send
 	a.worker, err = probe.NewWorker(probe.WorkerConfig{Node: a.cfg.Node, Region: a.cfg.Region}, probe.WorkerDeps{

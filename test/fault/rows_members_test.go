@@ -86,6 +86,29 @@ func TestJoinLeave(t *testing.T) {
 	c.waitWhole(60 * time.Second)
 	l.more(20, 30*time.Second)
 	l.verify(expect{from: from, sampleGap: sampleLimit + clientPatience, recordGap: recordLimit + clientPatience})
+	c.unrepaired()
+}
+
+// unrepaired checks that all that the servers took came to the others by
+// itself: what a comparison had to carry over was lost on the way.
+func (c *cluster) unrepaired() {
+	c.t.Helper()
+	var page struct {
+		Items []struct{ Code, Subject, Message string }
+	}
+	require.NoError(c.t, c.someone().get("/v1/events?kind=node&limit=1000&from="+c.began.UTC().Format("2006-01-02T15:04:05Z"), &page))
+	copied := 0
+	for _, e := range page.Items {
+		switch e.Code {
+		case "store.copied":
+			copied++
+		case "history.repaired", "store.repaired":
+			c.t.Errorf("%s: %s", e.Subject, e.Message)
+		}
+	}
+	if copied == 0 {
+		c.t.Error("no server told that it copied what was there before it joined")
+	}
 }
 
 func (c *cluster) grow(name, region string) *node {
