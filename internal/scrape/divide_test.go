@@ -2,6 +2,7 @@ package scrape_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -238,10 +239,14 @@ func TestPerRegionAndTakes(t *testing.T) {
 		s, _ := start(t, scrape.Config{Node: "n-" + region, Region: region}, scrape.Deps{Appendable: db, Takes: func(j scrape.Job) bool {
 			return slices.Contains(j.Regions, region)
 		}})
+		_, err := s.Share(nil, "a", []string{"a"})
+		require.ErrorIs(t, err, model.ErrUnavailable, "an empty answer would take a collector's targets away")
 		s.Update([]model.Record{rec})
 		if region == "asia" {
-			_, err := s.Share([]string{"j"}, "a", []string{"a"})
-			require.ErrorIs(t, err, model.ErrNotFound)
+			within(t, 10*time.Second, func() bool {
+				_, err := s.Share([]string{"j"}, "a", []string{"a"})
+				return errors.Is(err, model.ErrNotFound)
+			})
 		}
 	}
 	within(t, 20*time.Second, func() bool { return len(stored(t, db, "__name__", "x")) == 2 })

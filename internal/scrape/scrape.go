@@ -73,7 +73,7 @@ type Scraper struct {
 
 	mu       sync.RWMutex // guards the fields below
 	records  []model.Record
-	jobs     map[string]*job // by the record's name
+	jobs     map[string]*job // by the record's name; nil before the first are taken over
 	problems []Problem       // of records that are not run
 	groups   map[string][]*targetgroup.Group
 }
@@ -113,7 +113,7 @@ func New(cfg Config, deps Deps) (*Scraper, error) {
 	s := &Scraper{
 		cfg: cfg, deps: deps, log: deps.Logger, reg: deps.Registerer, limit: &readLimit{},
 		changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-		jobs: map[string]*job{}, fence: &fence{Appendable: deps.Appendable},
+		fence: &fence{Appendable: deps.Appendable},
 	}
 	if s.reg == nil {
 		s.reg = prometheus.NewRegistry() // the engine does not do without

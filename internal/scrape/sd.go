@@ -31,8 +31,8 @@ type Group struct {
 
 // Share returns those targets of jobs that fall to host when hosts share them,
 // after relabelling. No jobs means all. When a host is added or taken away, only
-// the targets that must move do. It is model.ErrUnavailable before discovery has
-// answered, so that who asks keeps what it has.
+// the targets that must move do. It is model.ErrUnavailable before the jobs are
+// known and discovery has answered, so that who asks keeps what it has.
 func (s *Scraper) Share(jobs []string, host string, hosts []string) ([]Group, error) {
 	if err := checkHosts(host, hosts); err != nil {
 		return nil, err
@@ -40,6 +40,9 @@ func (s *Scraper) Share(jobs []string, host string, hosts []string) ([]Group, er
 	s.mu.RLock()
 	all, groups := s.jobs, s.groups
 	s.mu.RUnlock()
+	if all == nil {
+		return nil, fmt.Errorf("%w: the server is starting, its scrape jobs are not known yet", model.ErrUnavailable)
+	}
 	if len(jobs) == 0 {
 		jobs = slices.Sorted(maps.Keys(all))
 	}
