@@ -227,7 +227,8 @@ func (c *Control) tend(ctx context.Context, eng *engine, gone *atomic.Bool) (ask
 			c.died(err)
 		}
 	}
-	ready := eng.etcd.Server.ReadyNotify()
+	ready := make(chan struct{})
+	wg.Go(func() { eng.published(wctx, ready) })
 	for {
 		select {
 		case <-ready:

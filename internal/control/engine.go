@@ -34,6 +34,7 @@ type engine struct {
 	client  *clientv3.Client
 	front   *grpc.Server // serves clients from outside; may be nil
 	started time.Time
+	joining bool // the member has no data yet, it gets them from the others
 
 	ctx    context.Context //nolint:containedctx // its end makes callers let go of the engine
 	cancel context.CancelFunc
@@ -67,6 +68,41 @@ func (e *engine) gone() <-chan struct{} {
 		return nil
 	}
 	return e.etcd.Server.StopNotify()
+}
+
+// published closes done when the members know this one by its name. etcd waits
+// until the name comes by in the log. For a member that joins it often comes
+// within a snapshot: etcd does not notice, and would try again after seven
+// seconds. What a consistent read finds is what the members have agreed on.
+func (e *engine) published(ctx context.Context, done chan<- struct{}) {
+	s := e.etcd.Server
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ReadyNotify():
+			close(done)
+			return
+		case <-t.C:
+			if !e.joining || !e.current(ctx) {
+				continue
+			}
+			if m := s.Cluster().Member(s.MemberID()); m != nil && m.Name != "" {
+				close(done)
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// current reports whether this member has what had been agreed on a moment ago.
+func (e *engine) current(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := e.client.Get(ctx, "0", clientv3.WithCountOnly())
+	return err == nil
 }
 
 // close stops etcd. One that has died may never finish; after the limit it is left behind.
@@ -212,6 +248,7 @@ func (c *Control) tryEngine(ctx context.Context, cfg Config, lg *zap.Logger) (*e
 		}
 	}
 	eng := newEngine()
+	eng.joining = fresh && cfg.Join
 	var err error
 	if eng.etcd, err = startEtcd(etcdConfig(cfg, initial, lg)); err != nil {
 		eng.cancel()
