@@ -112,6 +112,7 @@ type Agent struct {
 	changed  chan struct{} // the interval has changed
 	wakeUp   chan struct{} // the session has something to do
 	spoolNow chan struct{}
+	refused  bool // the disk took nothing when it was last tried; of who saves
 
 	results *resultQueue
 	renewal renewal
@@ -258,6 +259,7 @@ func (a *Agent) Event(e model.Event) {
 	}
 	a.box.put(nil, []model.Event{e})
 	a.wake()
+	kick(a.spoolNow)
 }
 
 // Connected reports whether a server takes what is measured.
@@ -273,9 +275,7 @@ func (a *Agent) put(b model.Batch) {
 	}
 	a.box.put(b, nil)
 	a.wake()
-	if a.box.full() {
-		kick(a.spoolNow)
-	}
+	kick(a.spoolNow)
 }
 
 func (a *Agent) wake() { kick(a.wakeUp) }

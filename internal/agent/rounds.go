@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"math"
 	"time"
@@ -104,10 +105,12 @@ func stampCheck(r model.Result, c model.Check) model.Batch {
 }
 
 // keep writes to disk what no server has acknowledged for some time, and makes
-// it durable, until ctx ends.
+// it durable, until ctx ends. While nothing waits it sleeps: an agent that has
+// nothing to do costs its host nothing.
 func (a *Agent) keep(ctx context.Context) {
-	t := time.NewTicker(saveTick)
-	defer t.Stop()
+	tick := time.NewTimer(saveTick)
+	defer tick.Stop()
+	armed := true
 	trim := time.NewTicker(time.Minute)
 	defer trim.Stop()
 	for {
@@ -117,33 +120,46 @@ func (a *Agent) keep(ctx context.Context) {
 		case <-trim.C:
 			a.disk.Trim()
 		case <-a.spoolNow:
-			a.save(saveAfter)
-		case <-t.C:
+			if a.box.full() {
+				a.save(saveAfter)
+			}
+		case <-tick.C:
+			armed = false
 			age := saveAfter
 			if !a.connected.Load() && a.stopping.Load() == nil {
 				age = saveTick // there is nobody to wait for
 			}
 			a.save(age)
 		}
+		if !armed && (!a.box.empty() || !a.disk.Durable()) {
+			tick.Reset(saveTick)
+			armed = true
+		}
 	}
 }
 
-// save writes what has waited for longer than age to disk.
+// save writes what has waited for longer than age to disk. It says when the disk
+// begins to refuse and when it takes again, not each time.
 func (a *Agent) save(age time.Duration) {
+	var failed error
 	for _, it := range a.box.due(age) {
 		m, err := a.disk.Append(it.samples, it.events)
 		if err != nil {
-			a.m.bufferErrors.Inc()
-			if a.log != nil {
-				a.log.Warn("what no server has yet cannot be kept on disk; it stays in memory", "err", err)
-			}
+			failed = err
 			break
 		}
 		a.box.stored(it, m)
 		a.wake()
 	}
-	if err := a.disk.Sync(); err != nil {
+	failed = errors.Join(failed, a.disk.Sync())
+	if failed != nil {
 		a.m.bufferErrors.Inc()
-		a.log.Warn("buffer not durable", "err", err)
 	}
+	switch was := a.refused; {
+	case failed != nil && !was:
+		a.log.Warn("what no server has yet cannot be kept on disk; it stays in memory", "err", failed)
+	case failed == nil && was:
+		a.log.Info("what no server has yet is kept on disk again")
+	}
+	a.refused = failed != nil
 }

@@ -153,18 +153,21 @@ func (t *talk) receive(ctx context.Context) error {
 	}
 }
 
-// watch ends the stream when the server says nothing any more.
+// watch ends the stream when the server says nothing any more. It looks only
+// when the silence may have become too long.
 func (t *talk) watch(ctx context.Context) {
-	tick := time.NewTicker(uplink.Silence / 8)
-	defer tick.Stop()
+	look := time.NewTimer(uplink.Silence)
+	defer look.Stop()
 	for silent := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-look.C:
 		}
+		left := uplink.Silence - (time.Since(t.began) - time.Duration(t.heard.Load()))
+		look.Reset(max(left, uplink.Silence/8))
 		// Twice, since this process may have been paused itself.
-		if time.Since(t.began)-time.Duration(t.heard.Load()) < uplink.Silence {
+		if left > 0 {
 			silent = 0
 		} else if silent++; silent == 2 {
 			t.cancel(&sessionEnd{err: fmt.Errorf("%w: the server is silent", model.ErrUnavailable), leave: true})
@@ -204,6 +207,7 @@ func (t *talk) acked(ack uplink.Ack) {
 		t.burst = time.Time{}
 	}
 	a.wake()
+	kick(a.spoolNow)
 }
 
 // send sends what there is, the live lane first, until ctx ends or the agent

@@ -84,16 +84,18 @@ func (l *link) dial(ctx context.Context, addr string) (net.Conn, error) {
 // nothing for two more: a stopped process or a cut cable closes no connection.
 func (l *link) watch(w *watched) {
 	defer l.c.metrics.conns.WithLabelValues("peer").Dec()
-	tick := time.NewTicker(silenceProbe / 4)
-	defer tick.Stop()
+	look := time.NewTimer(silenceProbe)
+	defer look.Stop()
 	for {
 		select {
 		case <-w.done:
 			return
-		case <-tick.C:
+		case <-look.C:
 		}
 		heard := w.heard.Load()
-		if time.Since(w.made)-time.Duration(heard) < silenceProbe {
+		left := silenceProbe - (time.Since(w.made) - time.Duration(heard))
+		look.Reset(max(left, silenceProbe/20))
+		if left > 0 {
 			continue
 		}
 		l.ping(w)

@@ -293,6 +293,13 @@ func (s *Spool) Sync() error {
 	return errors.Join(s.sync(), s.saveCursor())
 }
 
+// Durable reports whether Sync has nothing to do.
+func (s *Spool) Durable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.dirty && s.cursor == s.saved
+}
+
 func (s *Spool) sync() error {
 	if !s.dirty {
 		return nil

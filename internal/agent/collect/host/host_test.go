@@ -91,6 +91,36 @@ func TestUpdates(t *testing.T) {
 	require.ErrorIs(t, err, metric.ErrAbsent)
 }
 
+// The package manager is asked again when its files have changed, not before.
+func TestUpdatesAreAskedForOnce(t *testing.T) {
+	root, asked := t.TempDir(), 0
+	pending := "Inst vim [1] (2 Debian:12 [amd64])\n"
+	run := func(_ context.Context, name string, _ ...string) ([]byte, error) {
+		if name != "apt-get" {
+			return nil, metric.ErrAbsent
+		}
+		asked++
+		return []byte(pending), nil
+	}
+	status := root + "/var/lib/dpkg/status"
+	require.NoError(t, os.MkdirAll(root+"/var/lib/dpkg", 0o755))
+	require.NoError(t, os.WriteFile(status, []byte("Package: vim\n"), 0o644))
+	c := NewUpdates(source.Tree{Root: root}, run, "")
+	all := `{__name__="panoptes_agent_updates_pending", kind="all", manager="apt-get"}`
+	for range 3 {
+		m, err := collect(t, c)
+		require.NoError(t, err)
+		require.Equal(t, 1., m[all])
+	}
+	require.Equal(t, 1, asked)
+	pending = ""
+	require.NoError(t, os.WriteFile(status, []byte("Package: vim\nVersion: 2\n"), 0o644))
+	m, err := collect(t, c)
+	require.NoError(t, err)
+	require.Equal(t, 0., m[all])
+	require.Equal(t, 2, asked)
+}
+
 func FuzzCountUtmp(f *testing.F) {
 	f.Add(make([]byte, 384))
 	f.Add([]byte(strings.Repeat("\x07\x00", 400)))
