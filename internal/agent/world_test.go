@@ -225,7 +225,7 @@ func (s tokenStore) Update(_ context.Context, t model.Token, _ int64) error {
 }
 
 func (w *world) token(role model.NodeRole) string {
-	plain, rec, err := w.first.NewToken(role, "", time.Hour, 10, time.Now())
+	plain, rec, err := w.first.NewToken(model.Token{Role: role, Region: "eu", Checks: role == model.RoleAgent, Expires: time.Now().Add(time.Hour), Uses: 10}, time.Now())
 	require.NoError(w.t, err)
 	w.mu.Lock()
 	defer w.mu.Unlock()

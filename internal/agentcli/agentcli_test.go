@@ -149,7 +149,7 @@ func serveWith(t *testing.T, update func(string) *uplink.UpdateWanted, register 
 	t.Helper()
 	p, err := pki.Create(pki.Config{Dir: filepath.Join(t.TempDir(), "pki"), Name: "n1", Region: "eu", Role: model.RoleServer}, pki.Deps{})
 	require.NoError(t, err)
-	plain, rec, err := p.NewToken(model.RoleAgent, "", time.Hour, 1, time.Now())
+	plain, rec, err := p.NewToken(model.Token{Role: model.RoleAgent, Expires: time.Now().Add(time.Hour), Uses: 1}, time.Now())
 	require.NoError(t, err)
 	host, err := os.Hostname()
 	require.NoError(t, err)

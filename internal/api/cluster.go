@@ -26,6 +26,9 @@ type Cluster interface {
 	// is refused unless force is set.
 	Remove(ctx context.Context, actor, id string, force bool) error
 	SetLabels(ctx context.Context, actor, id string, labels map[string]string) error
+	// AllowChecks lets an agent run checks and vote, or does not any more. It is
+	// model.Invalid for nodes that are no agents with a region.
+	AllowChecks(ctx context.Context, actor, id string, allow bool) error
 	// Check compares this server's samples and events with those of the others
 	// now and repairs what differs.
 	Check(ctx context.Context) (CheckReport, error)
@@ -34,8 +37,9 @@ type Cluster interface {
 	// nodes have certificates of the new one.
 	RotateCA(ctx context.Context, actor string) (CAInfo, error)
 	FinishCA(ctx context.Context, actor string) (CAInfo, error)
-	// NewToken makes a token and returns its text, which is kept nowhere.
-	NewToken(ctx context.Context, actor string, role model.NodeRole, region string, ttl time.Duration, uses int) (model.Token, string, error)
+	// NewToken makes a token and returns its text, which is kept nowhere. Of want
+	// count Role, Region, Checks, Expires and Uses.
+	NewToken(ctx context.Context, actor string, want model.Token) (model.Token, string, error)
 }
 
 // Node is a server, witness or agent as people see it.
@@ -59,6 +63,10 @@ type Node struct {
 	Lag       float64           `json:"lag_seconds"`
 	Behind    bool              `json:"behind"`       // it lacks samples or events that others have
 	Skew      float64           `json:"skew_seconds"` // of its clock against this server's
+
+	// Of agents: one runs checks when both are true.
+	ChecksAllowed bool `json:"checks_allowed,omitempty"` // by the servers: it may be given checks, and votes
+	ChecksOffered bool `json:"checks_offered,omitempty"` // by its own file
 
 	// Only what the node itself has said.
 	Health *NodeHealth       `json:"health,omitempty"`

@@ -87,7 +87,7 @@ func (a *API) hostRoutes() []route {
 				{"sort", strings.Join(hostSorts, ", ") + "; with - in front for the reverse"}, pageParams[2], pageParams[3]}},
 		{pattern: "POST /v1/hosts/bulk", need: admin, handle: a.hostBulk, doc: "Changes the labels of many hosts, or removes them.", body: hostsBulk{}, answer: hostsChanged{}},
 		{pattern: "GET /v1/hosts/{id}", need: viewer, handle: a.host, doc: "One host, by id or name.", answer: HostDetail{}},
-		{pattern: "PATCH /v1/hosts/{id}", need: admin, handle: a.patchHost, doc: "Changes the labels of a host.", body: nodePatch{}, answer: HostDetail{}},
+		{pattern: "PATCH /v1/hosts/{id}", need: admin, handle: a.patchHost, doc: "Changes the labels of a host, whether it is drained, and whether it may run checks.", body: nodePatch{}, answer: HostDetail{}},
 		{pattern: "DELETE /v1/hosts/{id}", need: admin, handle: a.removeHost, doc: "Removes a host for good and revokes the certificate of its agent.", status: http.StatusNoContent,
 			query: []param{{"force", "true also removes a host whose agent sends"}}},
 		{pattern: "POST /v1/hosts/{id}/live", need: viewer, handle: a.hostLive, doc: "Has the agent of a host send each second for 15 s.", status: http.StatusNoContent},

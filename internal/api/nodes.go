@@ -32,7 +32,9 @@ type drainBody struct {
 }
 
 type nodePatch struct {
-	Labels *map[string]string `json:"labels"`
+	Labels   *map[string]string `json:"labels,omitempty"`
+	Draining *bool              `json:"draining,omitempty"` // it gets no work
+	Checks   *bool              `json:"checks,omitempty"`   // of an agent with a region: it may be given checks, with their secrets, and votes
 }
 
 // nodeCache lets many pages that ask at once share one question to all nodes.
@@ -200,13 +202,29 @@ func patchNode(ctx context.Context, c Cluster, r *http.Request, id string) error
 	if err := decode(r, &p); err != nil {
 		return err
 	}
-	if p.Labels == nil {
-		return invalid("labels", "must be given; nothing else of a node can be changed")
+	if p.Labels == nil && p.Draining == nil && p.Checks == nil {
+		return invalid("labels", "must be given, or draining, or checks; nothing else of a node can be changed")
 	}
-	if err := hostLabels(*p.Labels, "labels"); err != nil {
-		return err
+	if p.Labels != nil {
+		if err := hostLabels(*p.Labels, "labels"); err != nil {
+			return err
+		}
 	}
-	return c.SetLabels(ctx, who(r).Actor(), id, orEmpty(*p.Labels))
+	actor := who(r).Actor()
+	if p.Checks != nil { // first: what is refused here changes nothing else
+		if err := c.AllowChecks(ctx, actor, id, *p.Checks); err != nil {
+			return err
+		}
+	}
+	if p.Draining != nil {
+		if err := c.Drain(ctx, actor, id, *p.Draining); err != nil {
+			return err
+		}
+	}
+	if p.Labels != nil {
+		return c.SetLabels(ctx, actor, id, orEmpty(*p.Labels))
+	}
+	return nil
 }
 
 // hostLabels looks whether a node may have these labels.

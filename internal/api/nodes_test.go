@@ -143,9 +143,28 @@ func (c *memCluster) FinishCA(ctx context.Context, actor string) (api.CAInfo, er
 	return c.CA(ctx)
 }
 
-func (c *memCluster) NewToken(_ context.Context, actor string, role model.NodeRole, region string, ttl time.Duration, uses int) (model.Token, string, error) {
-	c.note(actor, "token %s %q %s %d", role, region, ttl, uses)
-	return model.Token{Name: "T1", Role: role, Region: region, Expires: time.Now().Add(ttl), Uses: uses, Hash: "cafe"}, "pnp1.hash.T1.secret", nil
+func (c *memCluster) NewToken(_ context.Context, actor string, want model.Token) (model.Token, string, error) {
+	what := ""
+	if want.Checks {
+		what = " checks"
+	}
+	c.note(actor, "token %s %q %s %d%s", want.Role, want.Region, time.Until(want.Expires).Round(time.Minute), want.Uses, what)
+	want.Name, want.Hash = "T1", "cafe"
+	return want, "pnp1.hash.T1.secret", nil
+}
+
+func (c *memCluster) AllowChecks(_ context.Context, actor, id string, allow bool) (err error) {
+	c.set(func() {
+		i := slices.IndexFunc(c.list, func(n api.Node) bool { return n.ID == id })
+		n := &c.list[i]
+		if err = (model.Node{Name: n.Name, Role: n.Role, Region: n.Region}).ValidateChecks(); err == nil {
+			n.ChecksAllowed = allow
+		}
+	})
+	if err == nil {
+		c.note(actor, "checks %s %t", id, allow)
+	}
+	return err
 }
 
 type nodeList struct{ Items []api.Node }
@@ -254,8 +273,56 @@ func TestTokens(t *testing.T) {
 	b.want(200, &l, w)
 	require.Equal(t, "T1", l.Items[0]["id"])
 	require.Equal(t, true, l.Items[0]["expired"])
+	require.NotContains(t, l.Items[0], "checks")
 	b.want(204, nil, b.call("admin", "DELETE", "/v1/tokens/T1", nil))
 	b.want(404, nil, b.call("admin", "DELETE", "/v1/tokens/T1", nil))
+}
+
+// Hosts are given checks, and vote, only when a token or an administrator says so.
+func TestHostsAreAllowedToRunChecks(t *testing.T) {
+	b := setUp(t)
+	fault := func(method, path string, body any) failure {
+		var f failure
+		b.want(400, &f, b.call("admin", method, path, body))
+		return f
+	}
+	var tok struct {
+		obj    `json:"-"`
+		Checks bool
+	}
+	b.want(201, &tok, b.call("admin", "POST", "/v1/tokens", obj{"role": "agent", "region": "eu", "checks": true}))
+	require.True(t, tok.Checks)
+	f := fault("POST", "/v1/tokens", obj{"role": "agent", "checks": true})
+	require.Equal(t, "region", f.Error.Field)
+	require.Contains(t, f.Error.Message, "must be named for hosts that run checks: they vote for it")
+	require.Equal(t, "checks", fault("POST", "/v1/tokens", obj{"role": "server", "region": "eu", "checks": true}).Error.Field)
+	spec, err := json.Marshal(model.Token{Name: "T1", Role: "agent", Region: "eu", Checks: true})
+	require.NoError(t, err)
+	b.cat.records[model.KindToken] = []model.Record{{Kind: "token", ID: "R1", Name: "T1", Created: time.Now(), Spec: spec}}
+	var l struct{ Items []obj }
+	b.want(200, &l, b.call("admin", "GET", "/v1/tokens", nil))
+	require.Equal(t, true, l.Items[0]["checks"])
+
+	b.cluster.set(func() {
+		b.cluster.list = append(b.cluster.list, api.Node{ID: "A1", Name: "web-1", Role: model.RoleAgent, Region: "eu", ChecksOffered: true}, api.Node{ID: "A2", Name: "web-2", Role: model.RoleAgent})
+	})
+	var n api.Node
+	b.want(200, &n, b.call("viewer", "GET", "/v1/nodes/web-1", nil))
+	require.True(t, n.ChecksOffered && !n.ChecksAllowed)
+	b.want(200, &n, b.call("admin", "PATCH", "/v1/nodes/web-1", obj{"checks": true}))
+	require.True(t, n.ChecksAllowed)
+	n = api.Node{}
+	b.want(200, &n, b.call("admin", "PATCH", "/v1/nodes/web-1", obj{"checks": false, "draining": true, "labels": obj{"rack": "7"}}))
+	require.True(t, n.Draining && !n.ChecksAllowed)
+	require.Equal(t, "labels", fault("PATCH", "/v1/nodes/web-1", obj{}).Error.Field)
+	// Servers run checks anyway, and one without a region votes for none; nothing is
+	// changed by what is refused.
+	for _, name := range []string{"n3", "web-2"} {
+		require.Equal(t, "checks", fault("PATCH", "/v1/nodes/"+name, obj{"checks": true, "draining": true}).Error.Field)
+	}
+	b.want(403, nil, b.call("editor", "PATCH", "/v1/nodes/web-1", obj{"checks": true}))
+	b.want(403, nil, b.call("editor", "PATCH", "/v1/hosts/n", obj{"checks": true}))
+	require.Equal(t, []string{`user/admin token agent "eu" 1h0m0s 100 checks`, "user/admin checks A1 true", "user/admin checks A1 false", "user/admin drain A1 true", "user/admin label A1 map[rack:7]"}, b.cluster.did())
 }
 
 func TestClusterAndCA(t *testing.T) {

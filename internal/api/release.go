@@ -22,8 +22,9 @@ type AgentInstall struct {
 type Releases interface {
 	// Handler answers /agent/ and /install.sh.
 	Handler() http.Handler
-	// Install writes the lines for a token, which may be empty, and a region, which may be too.
-	Install(token, region string) (AgentInstall, error)
+	// Install writes the lines for a token, which may be empty, and a region, which
+	// may be too; with checks the agent offers to run checks.
+	Install(token, region string, checks bool) (AgentInstall, error)
 }
 
 // releaseRoutes are those of the agents' programs.
@@ -39,7 +40,7 @@ func (a *API) releaseRoutes() []route {
 		{pattern: "GET /agent/manifest.json.sig", raw: serve, doc: "The signature of the manifest by the operator's key."},
 		{pattern: "GET /install.sh", raw: serve, doc: "A shell script that installs an agent."},
 		{pattern: "GET /v1/agent-install", need: admin, handle: a.agentInstall, doc: "The lines that install an agent.", answer: AgentInstall{},
-			query: []param{{"token", "what it joins with; the word TOKEN stands there when left out"}, {"region", "of the agent"}}},
+			query: []param{{"token", "what it joins with; the word TOKEN stands there when left out"}, {"region", "of the agent"}, {"checks", "true: the agent offers to run checks; only with a token that lets it"}}},
 	}
 }
 
@@ -47,5 +48,9 @@ func (a *API) agentInstall(r *http.Request) (any, error) {
 	if a.deps.Releases == nil {
 		return nil, fmt.Errorf("%w: this server offers no agents", model.ErrUnavailable)
 	}
-	return a.deps.Releases.Install(r.URL.Query().Get("token"), r.URL.Query().Get("region"))
+	checks, err := boolParam(r, "checks")
+	if err != nil {
+		return nil, err
+	}
+	return a.deps.Releases.Install(r.URL.Query().Get("token"), r.URL.Query().Get("region"), checks)
 }

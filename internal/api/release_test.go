@@ -16,8 +16,12 @@ func (memReleases) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "file "+r.URL.Path) })
 }
 
-func (memReleases) Install(token, region string) (api.AgentInstall, error) {
-	return api.AgentInstall{Linux: "sh --token " + token + " --region " + region, Platforms: []string{}}, nil
+func (memReleases) Install(token, region string, checks bool) (api.AgentInstall, error) {
+	line := "sh --token " + token + " --region " + region
+	if checks {
+		line += " --checks"
+	}
+	return api.AgentInstall{Linux: line, Platforms: []string{}}, nil
 }
 
 func TestProgramsOfAgents(t *testing.T) {
@@ -31,6 +35,9 @@ func TestProgramsOfAgents(t *testing.T) {
 	var got api.AgentInstall
 	b.want(200, &got, b.call("admin", "GET", "/v1/agent-install?token=pnp1.x&region=eu", nil))
 	require.Equal(t, "sh --token pnp1.x --region eu", got.Linux)
+	b.want(200, &got, b.call("admin", "GET", "/v1/agent-install?token=pnp1.x&region=eu&checks=true", nil))
+	require.Equal(t, "sh --token pnp1.x --region eu --checks", got.Linux)
+	b.want(400, nil, b.call("admin", "GET", "/v1/agent-install?checks=maybe", nil))
 	require.Equal(t, 403, b.call("editor", "GET", "/v1/agent-install", nil).Code)
 
 	b = setUp(t, func(_ *api.Config, d *api.Deps) { d.Releases = nil })

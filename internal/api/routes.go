@@ -167,7 +167,7 @@ func (a *API) clusterRoutes() []route {
 		{pattern: "GET /v1/self-monitoring/rules", need: viewer, handle: a.selfRules, doc: "What the servers warn about by themselves, with the defaults.", answer: selfRulesAnswer{}},
 		{pattern: "GET /v1/nodes", need: viewer, handle: a.nodeList, doc: "Lists the servers, witnesses and agents.", answer: nodesAnswer{}},
 		{pattern: "GET /v1/nodes/{id}", need: viewer, handle: a.node, doc: "One node, by id or name.", answer: Node{}},
-		{pattern: "PATCH /v1/nodes/{id}", need: admin, handle: a.onNode(patchNode), doc: "Changes a node's labels.", body: nodePatch{}, answer: Node{}},
+		{pattern: "PATCH /v1/nodes/{id}", need: admin, handle: a.onNode(patchNode), doc: "Changes a node's labels, whether it is drained, and whether an agent may run checks.", body: nodePatch{}, answer: Node{}},
 		{pattern: "DELETE /v1/nodes/{id}", need: admin, handle: a.removeNode, doc: "Removes a node for good and revokes its certificate.", status: http.StatusNoContent,
 			query: []param{{"force", "true also removes a node that is alive"}}},
 		{pattern: "POST /v1/nodes/{id}/drain", need: admin, handle: a.onNode(drainNode), doc: "Takes the work from a node, or gives it work again.", body: drainBody{}, answer: Node{}},

@@ -27,6 +27,7 @@ type tokenInfo struct {
 	ID      string         `json:"id"`
 	Role    model.NodeRole `json:"role"`
 	Region  string         `json:"region"`
+	Checks  bool           `json:"checks,omitempty"` // the agents that join with it may be given checks, and vote for the region
 	Expires time.Time      `json:"expires"`
 	Uses    int            `json:"uses"` // how often it may still be used
 	Used    []string       `json:"used"` // ids of the nodes that joined with it
@@ -42,6 +43,7 @@ type tokensAnswer struct {
 type tokenBody struct {
 	Role   model.NodeRole `json:"role,omitempty"`
 	Region string         `json:"region,omitempty"`
+	Checks bool           `json:"checks,omitempty"` // the agents that join with it may be given checks, with their secrets, and vote for the region
 	TTL    model.Duration `json:"ttl,omitempty"`
 	Uses   *int           `json:"uses,omitempty"`
 }
@@ -51,7 +53,7 @@ func infoOfToken(t model.Token, created time.Time) tokenInfo {
 	if used == nil {
 		used = []string{}
 	}
-	return tokenInfo{ID: t.Name, Role: t.Role, Region: t.Region, Expires: t.Expires.UTC(), Uses: t.Uses, Used: used, Created: created.UTC(), Expired: !time.Now().Before(t.Expires)}
+	return tokenInfo{ID: t.Name, Role: t.Role, Region: t.Region, Checks: t.Checks, Expires: t.Expires.UTC(), Uses: t.Uses, Used: used, Created: created.UTC(), Expired: !time.Now().Before(t.Expires)}
 }
 
 func (a *API) tokens(*http.Request) (any, error) {
@@ -97,6 +99,8 @@ func (a *API) createToken(r *http.Request) (any, error) {
 			inv.Add("region", "must be the name of a region, or empty for the one that the node names itself")
 		}
 	}
+	want := model.Token{Role: b.Role, Region: b.Region, Checks: b.Checks}
+	inv.AddErr("", want.ValidateChecks())
 	ttl := b.TTL.D()
 	if ttl == 0 {
 		ttl = tokenTTL
@@ -104,14 +108,14 @@ func (a *API) createToken(r *http.Request) (any, error) {
 	if ttl < minTokenTTL || ttl > maxTokenTTL {
 		inv.Add("ttl", "must lie between 1m and 30d")
 	}
-	uses := 1
+	want.Uses = 1
 	if b.Role == model.RoleAgent {
-		uses = agentUses
+		want.Uses = agentUses
 	}
 	if b.Uses != nil {
-		uses = *b.Uses
+		want.Uses = *b.Uses
 	}
-	if uses < 1 || uses > most {
+	if want.Uses < 1 || want.Uses > most {
 		inv.Add("uses", "must lie between 1 and %d", most)
 	}
 	if err := inv.Err(); err != nil {
@@ -122,7 +126,8 @@ func (a *API) createToken(r *http.Request) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), changeWait)
 	defer cancel()
-	t, plain, err := c.NewToken(ctx, who(r).Actor(), b.Role, b.Region, ttl, uses)
+	want.Expires = time.Now().Add(ttl)
+	t, plain, err := c.NewToken(ctx, who(r).Actor(), want)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,8 @@ func (a *App) listChecks() []model.Check {
 }
 
 // regionNames lists the places that vote, alike on all servers: those on
-// record, those of the servers, and those of the agents that run checks.
+// record, those of the servers, and those of the agents that are allowed to run
+// checks and do.
 func (a *App) regionNames() []string {
 	seen := map[string]bool{a.cfg.Region: true}
 	for _, r := range a.catalog.List(model.KindRegion) {

@@ -266,7 +266,8 @@ func (a *App) followAgents(ctx context.Context) error {
 // agentRoles are what an agent may be chosen for.
 var agentRoles = []string{roleProbe}
 
-// agentWorkers are the agents that talk to a live server and may run checks.
+// agentWorkers are the agents that talk to a live server and run checks, which
+// the servers have allowed them.
 func (a *App) agentWorkers() (out []schedule.Worker) {
 	for _, s := range a.fleet.Sessions() {
 		n, ok := a.agent(s.NodeID)

@@ -74,7 +74,7 @@ func (a *App) allHosts() []model.Host {
 // unheard is a host that joined and has not sent yet.
 func unheard(n model.Node) model.Host {
 	return model.Host{
-		ID: n.ID, Name: n.Name, Region: n.Region, Labels: n.Labels, Version: n.Version, Status: model.HostUnknown, Since: n.Joined,
+		ID: n.ID, Name: n.Name, Region: n.Region, Labels: n.Labels, Version: n.Version, Status: model.HostUnknown, Since: n.Joined, ChecksAllowed: n.MayCheck(),
 		Code: "host.new", Message: "its agent joined and has not sent yet",
 	}
 }
@@ -163,7 +163,7 @@ func (c clusterForAPI) hostStates(byID map[string]*api.Node) {
 		if n == nil || n.Role != model.RoleAgent {
 			continue
 		}
-		n.Since, n.Version, n.Checks = x.Since.UTC(), cmp.Or(x.Version, n.Version), len(plan[x.ID])
+		n.Since, n.Version, n.Checks, n.ChecksOffered = x.Since.UTC(), cmp.Or(x.Version, n.Version), len(plan[x.ID]), x.ChecksOffered
 		switch {
 		case x.Server != "":
 			n.State = string(model.MemberAlive)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,15 +97,15 @@ func TestDoors(t *testing.T) {
 		}
 	}
 
-	join := func(name string) *pki.PKI {
+	join := func(name, region string) *pki.PKI {
 		var tok struct{ Token string }
 		require.NoError(t, json.Unmarshal([]byte(call("POST", "/v1/tokens", `{"role":"agent","uses":1}`)), &tok))
-		p, _, err := pki.Join(t.Context(), pki.Config{Dir: filepath.Join(t.TempDir(), "pki"), Name: name, Region: "eu", Role: model.RoleAgent},
+		p, _, err := pki.Join(t.Context(), pki.Config{Dir: filepath.Join(t.TempDir(), "pki"), Name: name, Region: region, Role: model.RoleAgent},
 			pki.JoinRequest{Addr: cfg.ClusterListen, Token: tok.Token, Version: "test"}, pki.Deps{})
 		require.NoError(t, err)
 		return p
 	}
-	agent, removed := join("web-1"), join("web-2")
+	agent, removed := join("web-1", "eu"), join("web-2", "eu")
 	call("DELETE", "/v1/nodes/web-2?force=true", "")
 
 	t.Run("calls", func(t *testing.T) {
@@ -165,6 +166,46 @@ func TestDoors(t *testing.T) {
 		require.NotContains(t, string(b), "n1")
 	})
 
+	// An agent that offers to run checks, in a region that it has named itself, is
+	// given none and makes no region until an administrator says so.
+	t.Run("checks", func(t *testing.T) {
+		call("POST", "/v1/checks", `{"name":"till","type":"tcp","target":"192.0.2.1:9","interval":"1m","timeout":"1s"}`)
+		told := offering(t, join("edge-1", "edge"), cfg.ClusterListen)
+		none := func() {
+			t.Helper()
+			require.Eventually(t, func() bool { return len(a.agentWorkers()) == 0 && !slices.Contains(a.regionNames(), "edge") }, 5*time.Second, 10*time.Millisecond)
+		}
+		host := func() (h model.Host) {
+			require.NoError(t, json.Unmarshal([]byte(call("GET", "/v1/hosts/edge-1", "")), &h))
+			return h
+		}
+		require.Equal(t, uplink.Checks{Reset: true}, <-told)
+		require.Eventually(t, func() bool { return host().ChecksOffered }, 5*time.Second, 50*time.Millisecond)
+		require.False(t, host().Checks || host().ChecksAllowed)
+		none()
+
+		began := time.Now()
+		call("PATCH", "/v1/nodes/edge-1", `{"checks":true}`)
+		require.Equal(t, "till", (<-told).Put[0].Unwrap().Name)
+		t.Logf("checks given %s after it was allowed", time.Since(began).Round(time.Millisecond))
+		require.Eventually(t, func() bool { return slices.Contains(a.regionNames(), "edge") && len(a.agentWorkers()) == 1 }, 5*time.Second, 10*time.Millisecond)
+		require.True(t, host().Checks && host().ChecksAllowed)
+
+		began = time.Now()
+		call("PATCH", "/v1/hosts/edge-1", `{"checks":false}`)
+		require.Len(t, (<-told).Remove, 1)
+		t.Logf("checks taken %s after it was forbidden", time.Since(began).Round(time.Millisecond))
+		none()
+		require.True(t, host().ChecksOffered)
+
+		for _, code := range []string{"host.checks_allowed", "host.checks_forbidden"} {
+			require.Eventually(t, func() bool { return strings.Contains(call("GET", "/v1/events", ""), code) }, 5*time.Second, 50*time.Millisecond, code)
+		}
+		code, out := once("PATCH", "/v1/nodes/n1", `{"checks":true}`)
+		require.Equal(t, http.StatusBadRequest, code)
+		require.Contains(t, out, `"field":"checks"`)
+	})
+
 	// On the web port a certificate is worth nothing.
 	t.Run("web", func(t *testing.T) {
 		for _, path := range []string{"/v1/hosts", "/v1/checks", "/v1/events", "/api/v1/query?query=up", "/federate?match[]=up", "/v1/agent-install", "/v1/nodes", "/api/v2/alerts", "/debug/pprof/", "/v1/stream"} {
@@ -174,6 +215,53 @@ func TestDoors(t *testing.T) {
 			require.Equal(t, http.StatusUnauthorized, resp.StatusCode, path)
 		}
 	})
+}
+
+// offering is the stream of an agent that says it runs checks; what it is told of
+// them comes out.
+func offering(t *testing.T, p *pki.PKI, addr string) <-chan uplink.Checks {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	client := wire.NewClient(wire.ClientConfig{TLS: p.ClientTLS}, wire.ClientDeps{})
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		_ = client.Close() // nothing is lost
+		wg.Wait()
+	})
+	stream, err := client.Conn("", addr).Open(ctx, uplink.Method)
+	require.NoError(t, err)
+	hello, err := uplink.Encode(uplink.KindHello, uplink.Hello{Run: "r", Time: time.Now(), Checks: true})
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(hello))
+	told := make(chan uplink.Checks, 100)
+	wg.Go(func() {
+		for {
+			b, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			kind, content, err := uplink.Split(b)
+			if c, cerr := uplink.Decode[uplink.Checks](content, 1<<20); err == nil && kind == uplink.KindChecks && cerr == nil {
+				told <- c
+			}
+		}
+	})
+	wg.Go(func() {
+		tick := time.NewTicker(uplink.BeatEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if stream.Send([]byte{byte(uplink.KindBeat)}) != nil {
+				return
+			}
+		}
+	})
+	return told
 }
 
 func errText(err error) string {

@@ -69,7 +69,7 @@ func (c clusterForAPI) Nodes(ctx context.Context) []api.Node {
 	for _, n := range c.nodes() {
 		byID[n.ID] = &api.Node{
 			ID: n.ID, Name: n.Name, Role: n.Role, Region: n.Region, Labels: n.Labels, Version: n.Version, Addresses: n.Addresses,
-			State: "unknown", Joined: n.Joined, Revoked: n.Revoked, Draining: n.Draining, Control: "none",
+			State: "unknown", Joined: n.Joined, Revoked: n.Revoked, Draining: n.Draining, ChecksAllowed: n.MayCheck(), Control: "none",
 		}
 	}
 	skew := c.cluster.Skew()
@@ -241,6 +241,27 @@ func (c clusterForAPI) Drain(ctx context.Context, actor, id string, draining boo
 	return c.patch(ctx, actor, id, map[string]any{"draining": draining})
 }
 
+// AllowChecks changes whether an agent may run checks. Its stream learns it from
+// the record.
+func (c clusterForAPI) AllowChecks(ctx context.Context, actor, id string, allow bool) error {
+	n, err := c.node(id)
+	if err != nil {
+		return err
+	}
+	if err := n.ValidateChecks(); err != nil {
+		return err
+	}
+	if err := c.patch(ctx, actor, id, map[string]any{"checks": allow}); err != nil {
+		return err
+	}
+	if allow {
+		c.auditNode(ctx, actor, n, "host.checks_allowed", "allowed to run checks of region "+n.Region)
+	} else {
+		c.auditNode(ctx, actor, n, "host.checks_forbidden", "forbidden to run checks")
+	}
+	return nil
+}
+
 func (c clusterForAPI) SetLabels(ctx context.Context, actor, id string, labels map[string]string) error {
 	if err := model.ValidateLabels(labels); err != nil {
 		var inv model.Invalid
@@ -409,8 +430,8 @@ func (c clusterForAPI) Check(ctx context.Context) (api.CheckReport, error) {
 	return api.CheckReport{Windows: r.Windows + r.Days, Mismatches: r.Mismatch, Repaired: r.Repaired + r.Events, Seconds: r.Seconds}, err
 }
 
-func (c clusterForAPI) NewToken(ctx context.Context, actor string, role model.NodeRole, region string, ttl time.Duration, uses int) (model.Token, string, error) {
-	plain, rec, err := c.pki.NewToken(role, region, ttl, uses, time.Now())
+func (c clusterForAPI) NewToken(ctx context.Context, actor string, want model.Token) (model.Token, string, error) {
+	plain, rec, err := c.pki.NewToken(want, time.Now())
 	if err != nil {
 		return rec, "", err
 	}

@@ -37,8 +37,8 @@ type releasesForAPI struct{ a *App }
 
 func (r releasesForAPI) Handler() http.Handler { return r.a.release.Handler() }
 
-func (r releasesForAPI) Install(token, region string) (api.AgentInstall, error) {
-	in, err := r.a.release.Install(release.Where{URL: r.a.reachedAt(), Join: r.a.addresses().Cluster, Token: token, Region: region})
+func (r releasesForAPI) Install(token, region string, checks bool) (api.AgentInstall, error) {
+	in, err := r.a.release.Install(release.Where{URL: r.a.reachedAt(), Join: r.a.addresses().Cluster, Token: token, Region: region, Checks: checks})
 	return api.AgentInstall(in), err
 }
 

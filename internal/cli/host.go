@@ -34,18 +34,19 @@ type host struct {
 func hostCmd(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "host", Aliases: []string{"hosts"},
-		Short: "Show hosts with agents, label and remove them",
-		Long: `Show hosts with agents, label and remove them. "panoptes token create --role agent"
-makes a token that lets agents join.`,
+		Short: "Show hosts with agents, label and remove them, let them run checks",
+		Long: `Show hosts with agents, label and remove them, let them run checks. "panoptes
+token create --role agent" makes a token that lets agents join.`,
 		Example: `  panoptes host list --status down,unknown
   panoptes host list -q team:web --sort -cpu
   panoptes host show web-1
   panoptes host live web-1                  # until Ctrl-C
   panoptes host labels web-1 rack=7 old-    # sets rack, takes away old
+  panoptes host checks web-1 on             # it may run checks from where it is
   panoptes host group list
   panoptes host remove web-1                # for good`,
 	}
-	cmd.AddCommand(hostListCmd(c), hostShowCmd(c), hostLiveCmd(c), hostLabelsCmd(c), hostRemoveCmd(c), hostActionCmd(c), hostGroupCmd(c))
+	cmd.AddCommand(hostListCmd(c), hostShowCmd(c), hostLiveCmd(c), hostLabelsCmd(c), hostChecksCmd(c), hostRemoveCmd(c), hostActionCmd(c), hostGroupCmd(c))
 	return cmd
 }
 
@@ -98,7 +99,7 @@ func hostListCmd(c *client) *cobra.Command {
 				query.Set("cursor", page.Next)
 			}
 			return table(cmd.OutOrStdout(), "no hosts; \"panoptes token create --role agent\" makes a token for an agent",
-				[]string{"NAME", "REGION", "STATE", "SINCE", "CPU", "MEMORY", "DISK", "LOAD", "IN", "OUT", "ALERTS", "VERSION", "MESSAGE"}, rows)
+				[]string{"NAME", "REGION", "STATE", "SINCE", "CPU", "MEMORY", "DISK", "LOAD", "IN", "OUT", "ALERTS", "CHECKS", "VERSION", "MESSAGE"}, rows)
 		},
 	}
 	f := cmd.Flags()
@@ -119,7 +120,7 @@ func (h host) row() []string {
 	}
 	return []string{
 		h.Name, h.Region, string(h.Status), ago(h.Since.Format(time.RFC3339)), percent(u.CPU), percent(u.Memory), percent(u.Disk), figure(u.Load1),
-		perSecond(u.RxBytes), perSecond(u.TxBytes), fmt.Sprint(h.Alerts), cmp.Or(h.Version, "-"), cmp.Or(h.Message, "-"),
+		perSecond(u.RxBytes), perSecond(u.TxBytes), fmt.Sprint(h.Alerts), h.checks(), cmp.Or(h.Version, "-"), cmp.Or(h.Message, "-"),
 	}
 }
 
@@ -211,7 +212,7 @@ func (h host) print(w io.Writer) error {
 		{"groups", cmp.Or(strings.Join(h.Groups, " "), "-")}, {"alerts", fmt.Sprint(h.Alerts)}, {"last seen", at(h.LastSeen)},
 		{"connected", at(h.Connected)}, {"system", strings.TrimSpace(h.OS + " " + h.Arch)}, {"host name", cmp.Or(h.Hostname, "-")},
 		{"addresses", cmp.Or(strings.Join(h.Addresses, " "), "-")}, {"booted", at(h.BootTime)}, {"agent", cmp.Or(h.Version, "-")},
-		{"runs checks", map[bool]string{true: "yes", false: "no"}[h.Checks]}, {"restarts things", map[bool]string{true: "yes", false: "no"}[h.Actions]},
+		{"runs checks", h.checksLong()}, {"restarts things", map[bool]string{true: "yes", false: "no"}[h.Actions]},
 		{"processor", processor}, {"memory", memory}, {"fullest disk", percent(u.Disk)},
 		{"network", perSecond(u.RxBytes) + " in, " + perSecond(u.TxBytes) + " out"}, {"interval", interval},
 		{"collectors", cmp.Or(strings.Join(collectors, " "), "as by default")}, {"watched processes", cmp.Or(strings.Join(h.Settings.Processes, " "), "-")}, {"id", h.ID},

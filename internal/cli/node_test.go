@@ -89,7 +89,7 @@ func TestTokenCommands(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &made))
 	require.Equal(t, made["command"], "get T | sh")
 	_, out, _ = run(t, s.ServeHTTP, "", "token", "list")
-	require.Regexp(t, `T1 +agent +\* +expired +3 +2`, out)
+	require.Regexp(t, `T1 +agent +\* +- +expired +3 +2`, out)
 	code, _, _ = run(t, s.ServeHTTP, "", "token", "revoke", "T1", "T2")
 	require.Zero(t, code)
 	require.Equal(t, []string{

@@ -17,6 +17,7 @@ type token struct {
 	ID      string    `json:"id"`
 	Role    string    `json:"role"`
 	Region  string    `json:"region"`
+	Checks  bool      `json:"checks,omitempty"`
 	Expires time.Time `json:"expires"`
 	Uses    int       `json:"uses"`
 	Used    []string  `json:"used"`
@@ -33,6 +34,7 @@ func tokenCmd(c *client) *cobra.Command {
 		Example: `  panoptes token create
   panoptes token create --role witness --region c
   panoptes token create --role agent --region eu --ttl 24h --uses 20
+  panoptes token create --role agent --region eu --checks
   panoptes token list
   panoptes token revoke 01JD3W…`,
 	}
@@ -44,21 +46,32 @@ func tokenCreateCmd(c *client) *cobra.Command {
 	var out output
 	var role, region, ttl, target string
 	var uses int
-	var quiet bool
+	var quiet, checks bool
 	cmd := &cobra.Command{
 		Use: "create", Aliases: []string{"add", "new"}, Args: cobra.NoArgs,
 		Short: "Make a token and show the command for the other machine",
 		Long: `Make a token that lets another machine join this cluster, and print the command
 to run there. The token is shown this once; who has it can join until it has
-expired, is used up or is revoked.`,
+expired, is used up or is revoked.
+
+With --checks the hosts that join with it run checks: they are given those of
+the region, with their passwords, and vote for the region. Without it a host runs
+none, whatever its own file says; "panoptes host checks" changes that later.`,
 		Example: `  panoptes token create                          # for one server, within an hour
   panoptes token create --role witness --ttl 10m
   panoptes token create --role agent --region eu --uses 20
+  panoptes token create --role agent --region eu --checks   # hosts that run checks from there
   panoptes token create --role agent --for kubernetes --quiet | kubectl apply -f -
   TOKEN=$(panoptes token create --quiet)`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if target != "" && role != "agent" {
 				return &exitError{exitUsage, errors.New("--for is about agents; add --role agent")}
+			}
+			if checks && role != "agent" {
+				return &exitError{exitUsage, errors.New("--checks is about agents, servers run checks anyway; add --role agent")}
+			}
+			if checks && region == "" {
+				return &exitError{exitUsage, errors.New("--checks: name the region with --region: the hosts vote for it")}
 			}
 			if _, ok := (install{}).lines(target); !ok {
 				return &exitError{exitUsage, fmt.Errorf("--for: %q is not known; there is linux, openrc, docker, kubernetes, windows", target)}
@@ -66,6 +79,9 @@ expired, is used up or is revoked.`,
 			body := map[string]any{"role": role}
 			if region != "" {
 				body["region"] = region
+			}
+			if checks {
+				body["checks"] = true
 			}
 			if ttl != "" {
 				body["ttl"] = ttl
@@ -102,6 +118,7 @@ expired, is used up or is revoked.`,
 	f.StringVar(&role, "role", "server", "what joins with it: server, witness (votes only) or agent")
 	f.StringVar(&region, "region", "", "only for this region (default: the machine names its own)")
 	f.StringVar(&ttl, "ttl", "", "how long it is good, 1m to 30d (default 1h)")
+	f.BoolVar(&checks, "checks", false, "hosts that join with it run the checks of --region, see their passwords and vote")
 	f.IntVar(&uses, "uses", 0, "how many may join with it (default 1, for agents 100)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print the token alone")
 	f.StringVar(&target, "for", "", "where the agent is to run: linux, openrc, docker, kubernetes or windows (default linux)")
@@ -118,6 +135,9 @@ func usesOf(t token) string {
 	}
 	if t.Region != "" {
 		what += " in the region " + printable(t.Region)
+	}
+	if t.Checks {
+		what += ", with the checks of that region"
 	}
 	return what
 }
@@ -157,7 +177,11 @@ func joinCommand(t token, addr string) string {
 	region := quote(first(t.Region, "REGION"))
 	switch t.Role {
 	case "agent":
-		return fmt.Sprintf("panoptes-agent --region %s --join %s --token %s", region, quote(addr), t.Token)
+		line := fmt.Sprintf("panoptes-agent --region %s --join %s --token %s", region, quote(addr), t.Token)
+		if t.Checks {
+			line += " --checks"
+		}
+		return line
 	case "witness":
 		return fmt.Sprintf("panoptes server --witness --node NAME --region %s --data-dir /var/lib/panoptes --bind ADDRESS --join %s --token %s", region, quote(addr), t.Token)
 	}
@@ -196,13 +220,21 @@ func tokenListCmd(c *client) *cobra.Command {
 				if t.Expired {
 					expires = "expired"
 				}
-				rows = append(rows, []string{t.ID, t.Role, first(t.Region, "*"), expires, fmt.Sprint(t.Uses), fmt.Sprint(len(t.Used))})
+				rows = append(rows, []string{t.ID, t.Role, first(t.Region, "*"), yes(t.Checks), expires, fmt.Sprint(t.Uses), fmt.Sprint(len(t.Used))})
 			}
-			return table(cmd.OutOrStdout(), "no tokens; make one with `panoptes token create`", []string{"ID", "ROLE", "REGION", "EXPIRES", "USES LEFT", "JOINED"}, rows)
+			return table(cmd.OutOrStdout(), "no tokens; make one with `panoptes token create`", []string{"ID", "ROLE", "REGION", "CHECKS", "EXPIRES", "USES LEFT", "JOINED"}, rows)
 		},
 	}
 	out.flag(cmd)
 	return cmd
+}
+
+// yes fills a column of a table that most rows leave empty.
+func yes(v bool) string {
+	if v {
+		return "yes"
+	}
+	return "-"
 }
 
 func tokenRevokeCmd(c *client) *cobra.Command {

@@ -40,6 +40,9 @@ func (i install) lines(target string) (string, bool) {
 func (c *client) printInstall(cmd *cobra.Command, out output, t token, target string) error {
 	var in install
 	q := url.Values{"token": {t.Token}, "region": {t.Region}}
+	if t.Checks {
+		q.Set("checks", "true")
+	}
 	_, err := c.do(cmd.Context(), request{method: http.MethodGet, path: "/v1/agent-install?" + q.Encode()}, &in)
 	t.Command, _ = in.lines(target)
 	if err != nil || t.Command == "" {

@@ -117,6 +117,10 @@ func (s *session) acceptCheck(ls labels.Labels, key string) (labels.Labels, erro
 	if !strings.HasPrefix(name, "probe_") {
 		return ls, fmt.Errorf("%w: %s is not a sample of a check", model.ErrForbidden, name)
 	}
+	if runs, _ := s.runsChecks(); !runs {
+		s.barred.Store(true)
+		return ls, fmt.Errorf("%w: this agent is not allowed to run checks", model.ErrForbidden)
+	}
 	c, ok := s.h.deps.Check(s.peer.NodeID, uplink.SplitCheckKey(key))
 	if !ok {
 		return ls, fmt.Errorf("%w: not a check of this agent", model.ErrForbidden)

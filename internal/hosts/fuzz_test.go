@@ -103,7 +103,9 @@ func FuzzStream(f *testing.F) {
 				}
 				return nil
 			},
-			Node:   func(string) (model.Node, bool) { return model.Node{}, false },
+			Node: func(id string) (model.Node, bool) {
+				return model.Node{ID: id, Name: "evil", Region: "eu", Role: model.RoleAgent, Checks: true}, true
+			},
 			Nodes:  func() []model.Node { return nil },
 			Checks: func(string) []model.Check { return []model.Check{} },
 			Check:  func(_, id string) (model.Check, bool) { return model.Check{ID: id, Name: "c"}, id == "mine" },

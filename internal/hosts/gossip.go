@@ -40,7 +40,7 @@ type Session struct {
 	Server string            `json:"server"`
 	Since  time.Time         `json:"since"`
 	Labels map[string]string `json:"labels,omitempty"` // of its own file
-	Checks bool              `json:"checks"`           // it may be given checks
+	Checks bool              `json:"checks"`           // it runs checks: it offers to, and the servers allow it
 	Hello  uplink.Hello      `json:"hello"`
 }
 
@@ -343,7 +343,8 @@ func (h *Hosts) Sessions() []Session {
 		if !ok || e.Hello == nil {
 			continue
 		}
-		out = append(out, Session{NodeID: node, Server: e.Server, Since: e.Since, Labels: e.Labels, Checks: e.Hello.Checks, Hello: *e.Hello})
+		runs, _ := h.runsChecks(node, e.Hello)
+		out = append(out, Session{NodeID: node, Server: e.Server, Since: e.Since, Labels: e.Labels, Checks: runs, Hello: *e.Hello})
 	}
 	return out
 }
@@ -375,7 +376,7 @@ func (h *Hosts) Checkers() []string {
 	defer h.mu.Unlock()
 	var out []string
 	for id, st := range h.states {
-		if st.Hello != nil && st.Hello.Checks {
+		if runs, _ := h.runsChecks(id, st.Hello); runs {
 			out = append(out, id)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
 	"panoptes/internal/wire/uplink"
@@ -30,6 +32,7 @@ type lane struct {
 	begun bool
 	seq   uint64
 	frame wire.Frame
+	probe []bool // by series of the dictionary: it is one of a check
 }
 
 func newLane(s *session, kind int) *lane {
@@ -138,12 +141,13 @@ func (l *lane) decode(d uplink.Data) (known bool, err error) {
 		return false, fmt.Errorf("%w: a frame before the dictionary began", uplink.ErrMessage)
 	}
 	if l.dec == nil {
-		if l.dec, err = wire.NewDecoder(wire.Limits{MaxFrame: uplink.MaxFrame, MaxSeries: l.s.h.cfg.MaxSeries + 10_000}, l.s.accept); err != nil {
+		if l.dec, err = wire.NewDecoder(wire.Limits{MaxFrame: uplink.MaxFrame, MaxSeries: l.s.h.cfg.MaxSeries + 10_000}, l.accept); err != nil {
 			return false, err
 		}
 	}
 	if d.Start && l.begun {
 		l.dec.Reset()
+		l.probe = l.probe[:0]
 	}
 	l.begun, l.seq = true, d.Seq
 	if !d.Known {
@@ -155,6 +159,12 @@ func (l *lane) decode(d uplink.Data) (known bool, err error) {
 		return false, err
 	}
 	return true, nil
+}
+
+// accept notes which series are those of checks.
+func (l *lane) accept(ls labels.Labels) (labels.Labels, error) {
+	l.probe = append(l.probe, ls.Has(uplink.CheckLabel))
+	return l.s.accept(ls)
 }
 
 // store makes what was decoded durable. While that cannot be done it is tried
@@ -230,23 +240,29 @@ func (l *lane) try(ctx context.Context) (refused int, err error) {
 	return refused, nil
 }
 
-// filter takes out what an agent may not send: samples too far from now, kinds
-// of data that hosts do not have, and too many events. It returns how many.
+// filter takes out what an agent may not send: samples too far from now, those
+// of checks that it is not allowed to run any more, kinds of data that hosts do not
+// have, and too many events. It returns how many.
 func (l *lane) filter(f *wire.Frame) int {
 	h := l.s.h
 	now := h.deps.Now()
 	from, to := now.Add(-h.cfg.MaxAge).UnixMilli(), now.Add(h.cfg.MaxAhead).UnixMilli()
-	n := 0
+	runs, _ := l.s.runsChecks()
+	n, bad := 0, 0
 	for i, t := range f.Times {
 		if t < from || t > to {
+			bad++
+			continue
+		}
+		if !runs && l.probe[f.IDs[i]] { // the series was described while it was allowed
 			continue
 		}
 		f.IDs[n], f.Times[n], f.Values[n] = f.IDs[i], t, f.Values[i]
 		n++
 	}
 	refused := len(f.Times) - n
-	if refused > 0 {
-		h.m.badTimes.Add(float64(refused))
+	if bad > 0 {
+		h.m.badTimes.Add(float64(bad))
 	}
 	f.IDs, f.Times, f.Values = f.IDs[:n], f.Times[:n], f.Values[:n]
 	refused += len(f.Histograms)

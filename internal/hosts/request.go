@@ -109,6 +109,9 @@ func route[T any](ctx context.Context, h *Hosts, method string, r routed, here f
 
 // Probe has an agent run a check now, wherever it is connected.
 func (h *Hosts) Probe(ctx context.Context, nodeID string, c model.Check) (model.Result, error) {
+	if err := h.consent(nodeID); err != nil {
+		return model.Result{}, err
+	}
 	r := routed{Node: nodeID, Check: uplink.Of(c)}
 	return route(ctx, h, methodProbe, r, func() (model.Result, error) { return h.probeHere(ctx, r) })
 }
@@ -117,6 +120,9 @@ func (h *Hosts) probeHere(ctx context.Context, r routed) (model.Result, error) {
 	s := h.here(r.Node)
 	if s == nil {
 		return model.Result{}, fmt.Errorf("%w: agent %s does not talk to this server any more", model.ErrUnavailable, h.nameOf(r.Node))
+	}
+	if err := h.consent(r.Node); err != nil {
+		return model.Result{}, err
 	}
 	if !s.hello.Checks {
 		return model.Result{}, fmt.Errorf("%w: checks are switched off on agent %s", model.ErrForbidden, s.called())
@@ -128,6 +134,9 @@ func (h *Hosts) probeHere(ctx context.Context, r routed) (model.Result, error) {
 	var res model.Result
 	if err := json.Unmarshal(b, &res); err != nil {
 		return model.Result{}, fmt.Errorf("result of agent %s: %w", s.called(), model.DecodeError(err))
+	}
+	if err := h.consent(r.Node); err != nil { // it was asked while it was
+		return model.Result{}, err
 	}
 	s.claim(&res)
 	res.CheckID, res.Confirm = r.Check.ID, true

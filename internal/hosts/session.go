@@ -33,6 +33,7 @@ type session struct {
 	labels atomic.Pointer[map[string]string]
 	*allowance
 	goodby atomic.Pointer[string]
+	barred atomic.Bool // series of checks were refused, since it was not allowed to run any
 
 	mu      sync.Mutex // guards what follows
 	next    uint64

@@ -310,13 +310,14 @@ func (h *Hosts) hostLocked(id string) model.Host {
 	st := h.states[id]
 	out := model.Host{ID: id, Status: st.Status, Since: st.Since, Message: st.Message, Code: st.Code, Evidence: st.Evidence, LastSeen: st.LastSeen, Reachable: st.Reachable}
 	if st.Hello != nil {
-		out.Version, out.OS, out.Arch, out.Hostname, out.Addresses, out.BootTime, out.Checks = st.Hello.Version, st.Hello.OS, st.Hello.Arch, st.Hello.Hostname, st.Hello.Addresses, st.Hello.BootTime, st.Hello.Checks
+		out.Version, out.OS, out.Arch, out.Hostname, out.Addresses, out.BootTime, out.ChecksOffered = st.Hello.Version, st.Hello.OS, st.Hello.Arch, st.Hello.Hostname, st.Hello.Addresses, st.Hello.BootTime, st.Hello.Checks
 		out.Labels = st.Hello.Labels
 	}
 	if n, ok := h.deps.Node(id); ok {
 		n = withOwnLabels(n, out.Labels)
-		out.Name, out.Region, out.Labels = n.Name, n.Region, n.Labels
+		out.Name, out.Region, out.Labels, out.ChecksAllowed = n.Name, n.Region, n.Labels, n.MayCheck()
 	}
+	out.Checks, _ = h.runsChecks(id, st.Hello)
 	return out
 }
 

@@ -98,14 +98,7 @@ func (s *session) tell() error {
 			return err
 		}
 	}
-	if !s.hello.Checks {
-		return nil
-	}
-	checks := s.h.deps.Checks(s.peer.NodeID)
-	if checks != nil {
-		s.decide()
-	}
-	return s.tellChecks(checks)
+	return s.tellWork()
 }
 
 // renamed takes over another name of the record.

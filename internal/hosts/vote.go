@@ -37,7 +37,7 @@ func (s *session) results(content []byte) error {
 		r.Samples, r.Confirm = nil, false
 		list = append(list, r)
 	}
-	if !s.hello.Checks { // who runs none has found nothing
+	if runs, known := s.runsChecks(); !runs && known { // who runs none has found nothing
 		s.h.m.results.WithLabelValues("unknown").Add(float64(len(list)))
 		return nil
 	}
@@ -67,6 +67,10 @@ func (s *session) decide() {
 // vote hands results to the verdict, each as this agent's own, as far as the
 // checks were given to it.
 func (s *session) vote(list []model.Result) {
+	if runs, _ := s.runsChecks(); !runs {
+		s.h.m.results.WithLabelValues("unknown").Add(float64(len(list)))
+		return
+	}
 	for _, r := range list {
 		c, ok := s.h.deps.Check(s.peer.NodeID, r.CheckID)
 		if !ok || !s.h.deps.Given(s.peer.NodeID, r.CheckID) {

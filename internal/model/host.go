@@ -129,8 +129,11 @@ type Host struct {
 	Hostname  string            `json:"hostname,omitempty"`
 	Addresses []string          `json:"addresses,omitempty"`
 	BootTime  time.Time         `json:"boot_time,omitzero"`
-	Checks    bool              `json:"checks,omitempty"`    // it may run checks
+	Checks    bool              `json:"checks,omitempty"`    // it runs checks: the servers allow it and its agent offers it
 	Reachable bool              `json:"reachable,omitempty"` // others could reach it while its agent was there
+
+	ChecksAllowed bool `json:"checks_allowed,omitempty"` // the servers allow that it is given checks, and votes
+	ChecksOffered bool `json:"checks_offered,omitempty"` // its agent's own file lets it run checks
 }
 
 // HostUsage is how busy a host is. Shares are from 0 to 1; what is not known is

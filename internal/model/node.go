@@ -38,6 +38,31 @@ type Node struct {
 	Joined    time.Time         `json:"joined,omitzero"`
 	Revoked   bool              `json:"revoked,omitempty"`  // its certificate is worth nothing any more
 	Draining  bool              `json:"draining,omitempty"` // it gets no work
+	Checks    bool              `json:"checks,omitempty"`   // of an agent: it may be given checks, with their secrets, and votes for its region
+}
+
+// MayCheck reports whether the servers let this agent run checks. That it wants
+// to is another matter: only its own file says that.
+func (n Node) MayCheck() bool {
+	return n.Checks && !n.Revoked && n.checkable() == nil
+}
+
+// ValidateChecks says why a node cannot be allowed to run checks.
+func (n Node) ValidateChecks() error {
+	if n.Revoked {
+		return Invalid{{Field: "checks", Msg: "is for hosts that are there: " + n.Name + " was removed from the cluster"}}
+	}
+	return n.checkable()
+}
+
+func (n Node) checkable() error {
+	switch {
+	case n.Role != RoleAgent:
+		return Invalid{{Field: "checks", Msg: "is for agents: servers run checks unless they are drained, witnesses never do"}}
+	case n.Region == "":
+		return Invalid{{Field: "checks", Msg: "is for agents with a region, for which they vote; remove this one and join it again with a region"}}
+	}
+	return nil
 }
 
 // Token is the record of a token that lets nodes join. Its name is its id; its
@@ -47,9 +72,22 @@ type Token struct {
 	Role    NodeRole  `json:"role"`
 	Region  string    `json:"region,omitempty"` // empty: the node names its own
 	Expires time.Time `json:"expires"`
-	Uses    int       `json:"uses"`           // how often it may still be used
-	Hash    string    `json:"hash"`           // SHA-256 of the secret, hex; hidden from people
-	Used    []string  `json:"used,omitempty"` // ids of the nodes that joined with it
+	Uses    int       `json:"uses"`             // how often it may still be used
+	Hash    string    `json:"hash"`             // SHA-256 of the secret, hex; hidden from people
+	Used    []string  `json:"used,omitempty"`   // ids of the nodes that joined with it
+	Checks  bool      `json:"checks,omitempty"` // the agents that join with it may be given checks, and vote for Region
+}
+
+// ValidateChecks says why the agents of a token cannot be let run checks.
+func (t Token) ValidateChecks() error {
+	var inv Invalid
+	if t.Checks && t.Role != RoleAgent {
+		inv.Add("checks", "is for agents: servers run checks anyway, witnesses never do")
+	}
+	if t.Checks && t.Role == RoleAgent && t.Region == "" {
+		inv.Add("region", "must be named for hosts that run checks: they vote for it")
+	}
+	return inv.Err()
 }
 
 // Peer is who is at the other end of a connection, as its certificate says.

@@ -154,20 +154,21 @@ func (a *Authority) event(ctx context.Context, req joinRequest, kind model.Event
 // join lets a node in, or says why not. Each step may be done again: the use of
 // the token, the record, the certificate.
 func (a *Authority) join(ctx context.Context, req joinRequest) (*joinAnswer, error) {
-	hash, region, csr, err := a.authorize(ctx, req)
+	hash, tok, csr, err := a.authorize(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.asOnRecord(ctx, &req); err != nil {
 		return nil, err
 	}
-	if err := a.freeName(ctx, req, region); err != nil {
+	if err := a.freeName(ctx, req, tok.Region); err != nil {
 		return nil, err
 	}
-	if err := a.useToken(ctx, req); err != nil {
+	first, err := a.useToken(ctx, req)
+	if err != nil {
 		return nil, err
 	}
-	n, err := a.record(ctx, req, hash)
+	n, err := a.record(ctx, req, hash, tok, first)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +191,11 @@ func (a *Authority) join(ctx context.Context, req joinRequest) (*joinAnswer, err
 	}
 	a.p.metrics.joins.WithLabelValues("ok").Inc()
 	a.log.Info("node joined", "node", n.ID, "name", n.Name, "role", n.Role, "region", n.Region)
-	a.event(ctx, req, model.EventNode, "node.joined", "info", fmt.Sprintf("%s %s joined in region %s", n.Role, n.Name, n.Region), "")
+	what := fmt.Sprintf("%s %s joined in region %s", n.Role, n.Name, n.Region)
+	if n.Checks {
+		what += " and may run checks there"
+	}
+	a.event(ctx, req, model.EventNode, "node.joined", "info", what, "")
 	return answer, nil
 }
 

@@ -59,7 +59,7 @@ func (emptyNodes) Update(context.Context, model.Node) error { return nil }
 func FuzzJoinRequest(f *testing.F) {
 	p, err := Create(Config{Dir: f.TempDir(), Name: "n1", Region: "eu", Role: model.RoleServer}, Deps{})
 	require.NoError(f, err)
-	plain, rec, err := p.NewToken(model.RoleAgent, "eu", time.Hour, 1, time.Now())
+	plain, rec, err := p.NewToken(model.Token{Role: model.RoleAgent, Region: "eu", Expires: time.Now().Add(time.Hour), Uses: 1}, time.Now())
 	require.NoError(f, err)
 	tok, err := parseToken(plain)
 	require.NoError(f, err)

@@ -84,49 +84,49 @@ func decodeJoin(b []byte) (joinRequest, error) {
 }
 
 // authorize says whether the token, the node and its machine will do. Nothing
-// is changed. region is the one that the token holds for.
-func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash, region string, csr *x509.CertificateRequest, err error) {
+// is changed.
+func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash string, tok model.Token, csr *x509.CertificateRequest, err error) {
 	const again = "make a new one on a server with 'panoptes token create --role %s'"
-	tok, _, err := a.deps.Tokens.Get(ctx, req.TokenID)
+	tok, _, err = a.deps.Tokens.Get(ctx, req.TokenID)
 	switch {
 	case errors.Is(err, model.ErrNotFound):
-		return "", "", nil, refuse(model.ErrUnauthorized, "unknown_token", "the token is not known to this cluster: it was revoked, or is too old; "+again, req.Role)
+		return "", tok, nil, refuse(model.ErrUnauthorized, "unknown_token", "the token is not known to this cluster: it was revoked, or is too old; "+again, req.Role)
 	case err != nil:
-		return "", "", nil, fmt.Errorf("look up the token: %w", err)
+		return "", tok, nil, fmt.Errorf("look up the token: %w", err)
 	case !sameSecret(req.Secret, tok.Hash):
-		return "", "", nil, refuse(model.ErrUnauthorized, "wrong_token", "the token is wrong: copy all of it, or "+again, req.Role)
+		return "", tok, nil, refuse(model.ErrUnauthorized, "wrong_token", "the token is wrong: copy all of it, or "+again, req.Role)
 	}
 	// From here on the node is no stranger any more: it has the secret.
 	if csr, hash, err = readRequest(req.Request); err != nil {
-		return "", "", nil, err
+		return "", tok, nil, err
 	}
 	known, err := a.deps.Nodes.Get(ctx, req.ID)
 	switch {
 	case errors.Is(err, model.ErrNotFound):
 	case err != nil:
-		return "", "", nil, fmt.Errorf("look up the node: %w", err)
+		return "", tok, nil, fmt.Errorf("look up the node: %w", err)
 	case known.Revoked || a.p.isRevoked(req.ID):
-		return "", "", nil, refuse(model.ErrForbidden, "revoked_node", "this node (%s) was removed from the cluster: empty its data directory and join again with a new token", req.ID)
+		return "", tok, nil, refuse(model.ErrForbidden, "revoked_node", "this node (%s) was removed from the cluster: empty its data directory and join again with a new token", req.ID)
 	case known.KeyHash != hash:
-		return "", "", nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
+		return "", tok, nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
 	}
 	repeated := slices.Contains(tok.Used, req.ID)
 	now := a.deps.Now()
 	switch skew := req.Time.Sub(now); {
 	case !repeated && now.After(tok.Expires):
-		return "", "", nil, refuse(model.ErrForbidden, "expired_token", "the token ended at %s: "+again, tok.Expires.UTC().Format(time.RFC3339), req.Role)
+		return "", tok, nil, refuse(model.ErrForbidden, "expired_token", "the token ended at %s: "+again, tok.Expires.UTC().Format(time.RFC3339), req.Role)
 	case !repeated && tok.Uses < 1:
-		return "", "", nil, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: "+again+", with --uses N for several nodes", req.Role)
+		return "", tok, nil, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: "+again+", with --uses N for several nodes", req.Role)
 	case tok.Role != req.Role && (tok.Role != model.RoleServer || req.Role != model.RoleWitness):
-		return "", "", nil, refuse(model.ErrForbidden, "role", "the token lets a node of the role %s join, this one is a %s: "+again, tok.Role, req.Role, req.Role)
+		return "", tok, nil, refuse(model.ErrForbidden, "role", "the token lets a node of the role %s join, this one is a %s: "+again, tok.Role, req.Role, req.Role)
 	case tok.Region != "" && tok.Region != req.Region:
-		return "", "", nil, refuse(model.ErrForbidden, "region", "the token is for region %q, this node is in %q: start it with --region %s, or make a new token with 'panoptes token create --role %s --region %s'", tok.Region, req.Region, tok.Region, req.Role, req.Region)
+		return "", tok, nil, refuse(model.ErrForbidden, "region", "the token is for region %q, this node is in %q: start it with --region %s, or make a new token with 'panoptes token create --role %s --region %s'", tok.Region, req.Region, tok.Region, req.Role, req.Region)
 	case skew.Abs() > maxSkew:
-		return "", "", nil, refuse(model.ErrForbidden, "clock", "the clock of this machine is %s the server's: set it (NTP) and join again", describeSkew(skew))
+		return "", tok, nil, refuse(model.ErrForbidden, "clock", "the clock of this machine is %s the server's: set it (NTP) and join again", describeSkew(skew))
 	case !compatible(req.Version, a.deps.Version):
-		return "", "", nil, refuse(model.ErrForbidden, "version", "version %s cannot join servers of version %s (the same major, and a minor that differs by one at most): install %s and join again", req.Version, a.deps.Version, a.deps.Version)
+		return "", tok, nil, refuse(model.ErrForbidden, "version", "version %s cannot join servers of version %s (the same major, and a minor that differs by one at most): install %s and join again", req.Version, a.deps.Version, a.deps.Version)
 	}
-	return hash, tok.Region, csr, nil
+	return hash, tok, csr, nil
 }
 
 func describeSkew(skew time.Duration) string {
@@ -219,36 +219,53 @@ func quoteArg(s string) string {
 	return s
 }
 
-// useToken counts one use, unless this node has been counted already.
-func (a *Authority) useToken(ctx context.Context, req joinRequest) error {
+// useToken counts one use, unless this node has been counted already: then it
+// is not the first one.
+func (a *Authority) useToken(ctx context.Context, req joinRequest) (first bool, err error) {
 	for try := range casTries {
 		if err := pause(ctx, try); err != nil {
-			return err
+			return false, err
 		}
 		tok, rev, err := a.deps.Tokens.Get(ctx, req.TokenID)
 		if err != nil {
-			return fmt.Errorf("use the token: %w", err)
+			return false, fmt.Errorf("use the token: %w", err)
 		}
 		if slices.Contains(tok.Used, req.ID) {
-			return nil
+			return false, nil
 		}
 		if tok.Uses < 1 {
-			return refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: make a new one on a server with 'panoptes token create --role %s', with --uses N for several nodes", req.Role)
+			return false, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: make a new one on a server with 'panoptes token create --role %s', with --uses N for several nodes", req.Role)
 		}
 		tok.Uses--
 		tok.Used = append(slices.Clone(tok.Used), req.ID)
 		if err = a.deps.Tokens.Update(ctx, tok, rev); err == nil {
-			return nil
+			return true, nil
 		}
 		if !errors.Is(err, model.ErrRevision) {
-			return fmt.Errorf("use the token: %w", err)
+			return false, fmt.Errorf("use the token: %w", err)
 		}
 	}
-	return fmt.Errorf("use the token: %w: too many nodes use it at once", model.ErrUnavailable)
+	return false, fmt.Errorf("use the token: %w: too many nodes use it at once", model.ErrUnavailable)
 }
 
-// record puts the node on record, or brings its record up to date.
-func (a *Authority) record(ctx context.Context, req joinRequest, hash string) (model.Node, error) {
+// allowed says whether the record of a node is to let it run checks. What the
+// token says that it joins with counts, as far as it is for the region that the
+// node is in on record. A token that the node has used before gives nothing
+// back that an administrator, or a newer token, took.
+func allowed(n model.Node, old *model.Node, tok model.Token, first bool) bool {
+	says := tok.Checks && n.Role == model.RoleAgent && tok.Role == model.RoleAgent && tok.Region != "" && tok.Region == n.Region
+	switch {
+	case first || old == nil:
+		return says
+	case old.TokenID == tok.Name: // it asks again, after a crash
+		return old.Checks
+	}
+	return says && old.Checks
+}
+
+// record puts the node on record, or brings its record up to date. first is
+// whether it has not used the token before.
+func (a *Authority) record(ctx context.Context, req joinRequest, hash string, tok model.Token, first bool) (model.Node, error) {
 	n := model.Node{
 		ID: req.ID, Name: req.Name, Role: req.Role, Region: req.Region, Labels: req.Labels, Addresses: req.Addresses,
 		KeyHash: hash, TokenID: req.TokenID, Version: req.Version, Joined: a.deps.Now().UTC().Truncate(time.Second),
@@ -260,11 +277,13 @@ func (a *Authority) record(ctx context.Context, req joinRequest, hash string) (m
 		old, err := a.deps.Nodes.Get(ctx, req.ID)
 		switch {
 		case errors.Is(err, model.ErrNotFound):
+			n.Checks = allowed(n, nil, tok, first)
 			err = a.deps.Nodes.Create(ctx, n)
 		case err != nil:
 			return n, fmt.Errorf("put the node on record: %w", err)
 		default:
 			n.Revision, n.Joined, n.Draining = old.Revision, old.Joined, old.Draining
+			n.Checks = allowed(n, &old, tok, first)
 			err = a.deps.Nodes.Update(ctx, n)
 		}
 		switch {

@@ -86,7 +86,7 @@ func TestJoinRefusals(t *testing.T) {
 
 	other, err := pki.Create(w.config("x", model.RoleServer), pki.Deps{})
 	require.NoError(t, err)
-	foreign, _, err := other.NewToken(model.RoleAgent, "", time.Hour, 1, time.Now())
+	foreign, _, err := other.NewToken(model.Token{Role: model.RoleAgent, Expires: time.Now().Add(time.Hour), Uses: 1}, time.Now())
 	require.NoError(t, err)
 	refused(agent(), foreign, "", model.ErrUnauthorized, "not of the cluster that made the token")
 	require.Empty(t, w.events, "the secret was not sent")

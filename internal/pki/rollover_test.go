@@ -264,7 +264,7 @@ func (w *world) serveWitness(p *pki.PKI) (string, *wire.Server) {
 	w.t.Helper()
 	_, err := pki.NewAuthority(p, pki.AuthorityDeps{Nodes: nodeStore{w.records}, Tokens: tokenStore{w.records}})
 	require.ErrorContains(w.t, err, "no key to sign with")
-	_, _, err = p.NewToken(model.RoleAgent, "", time.Hour, 1, w.clock.now())
+	_, _, err = p.NewToken(model.Token{Role: model.RoleAgent, Expires: w.clock.now().Add(time.Hour), Uses: 1}, w.clock.now())
 	require.ErrorContains(w.t, err, "ask a server")
 	l := listen(w.t)
 	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: p.ServerTLS()}, wire.ServerDeps{Identify: p.Identify})
@@ -373,7 +373,7 @@ func TestRolloverSurvivesACrashBetweenFiles(t *testing.T) {
 			// It believes itself, and so would a server that is as far.
 			_, err = p.Identify(stateOf(t, p))
 			require.NoError(t, err, "step %d, %d files", i, n)
-			_, _, err = p.NewToken(model.RoleAgent, "", time.Hour, 1, w.clock.now())
+			_, _, err = p.NewToken(model.Token{Role: model.RoleAgent, Expires: w.clock.now().Add(time.Hour), Uses: 1}, w.clock.now())
 			require.NoError(t, err)
 			if i < len(steps)-1 {
 				continue

@@ -35,23 +35,24 @@ func parseToken(s string) (token, error) {
 	return token{m[1], m[2], m[3]}, nil
 }
 
-// NewToken makes a token that lets nodes of a role join, uses times within ttl.
-// With a region it holds for that one only. The record goes into the catalog;
-// plain is shown once.
-func (p *PKI) NewToken(role model.NodeRole, region string, ttl time.Duration, uses int, now time.Time) (plain string, rec model.Token, err error) {
+// NewToken makes a token that lets nodes join. Of want count Role, Region (with
+// one it holds for that one only), Checks, Expires and Uses. The record goes into
+// the catalog; plain is shown once.
+func (p *PKI) NewToken(want model.Token, now time.Time) (plain string, rec model.Token, err error) {
 	var inv model.Invalid
-	switch role {
+	switch want.Role {
 	case model.RoleServer, model.RoleWitness, model.RoleAgent:
 	default:
 		inv.Add("role", "must be server, witness or agent")
 	}
-	if region != "" && model.CheckName(region) != nil {
+	if want.Region != "" && model.CheckName(want.Region) != nil {
 		inv.Add("region", "must be the name of a region, or empty for any")
 	}
-	if ttl <= 0 {
+	inv.AddErr("", want.ValidateChecks())
+	if !want.Expires.After(now) {
 		inv.Add("ttl", "must be longer than nothing")
 	}
-	if uses < 1 || uses > MaxUses {
+	if want.Uses < 1 || want.Uses > MaxUses {
 		inv.Add("uses", "must lie between 1 and %d", MaxUses)
 	}
 	if err := inv.Err(); err != nil {
@@ -62,7 +63,7 @@ func (p *PKI) NewToken(role model.NodeRole, region string, ttl time.Duration, us
 		return "", model.Token{}, errors.New("make a token: this node is no authority; ask a server")
 	}
 	id, secret := random(5), random(16)
-	rec = model.Token{Name: id, Role: role, Region: region, Expires: now.Add(ttl).UTC().Truncate(time.Second), Uses: uses, Hash: hashSecret(secret)}
+	rec = model.Token{Name: id, Role: want.Role, Region: want.Region, Checks: want.Checks, Expires: want.Expires.UTC().Truncate(time.Second), Uses: want.Uses, Hash: hashSecret(secret)}
 	return fmt.Sprintf("pnp1.%s.%s.%s", t.cas[0].hash(), id, secret), rec, nil
 }
 

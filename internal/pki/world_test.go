@@ -239,7 +239,12 @@ func run(t *testing.T, f func(context.Context) error) {
 
 func (w *world) token(role model.NodeRole, region string, ttl time.Duration, uses int) string {
 	w.t.Helper()
-	plain, rec, err := w.p.NewToken(role, region, ttl, uses, w.clock.now())
+	return w.tokenOf(model.Token{Role: role, Region: region, Expires: w.clock.now().Add(ttl), Uses: uses})
+}
+
+func (w *world) tokenOf(want model.Token) string {
+	w.t.Helper()
+	plain, rec, err := w.p.NewToken(want, w.clock.now())
 	require.NoError(w.t, err)
 	w.records.mu.Lock()
 	defer w.records.mu.Unlock()

@@ -25,6 +25,7 @@ type Where struct {
 	Join   string // host:9701
 	Token  string // empty: TOKEN stands in its place
 	Region string // empty: the host's own file says it
+	Checks bool   // the agent offers to run checks
 }
 
 // Install are the lines that install an agent.
@@ -182,6 +183,9 @@ func line(d data, script []byte) string {
 	args := fmt.Sprintf("--server %s --join %s --token %s", word(d.URL), word(d.Join), d.Token)
 	if d.Region != "" {
 		args += " --region " + word(d.Region)
+	}
+	if d.Checks {
+		args += " --checks"
 	}
 	from := word(d.URL + "/install.sh")
 	get := fmt.Sprintf("{ curl -fsSL %s || wget -qO- %s; }", from, from)

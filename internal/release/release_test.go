@@ -167,6 +167,18 @@ func TestLines(t *testing.T) {
 	require.Contains(t, in.Windows, strings.ToUpper(hash(program)))
 	require.Contains(t, in.Windows, "token: 'pnp1.a.b.c'")
 
+	for _, text := range []string{in.Linux, in.Docker, in.Kubernetes, in.Windows} {
+		require.NotContains(t, strings.ToLower(text), "checks: {enabled")
+		require.NotRegexp(t, `--checks\b`, text)
+		require.NotContains(t, text, "PANOPTES_CHECKS")
+	}
+	in, err = r.Install(release.Where{URL: "http://10.0.0.1:9700/", Join: "10.0.0.1:9701", Token: "pnp1.a.b.c", Region: "eu", Checks: true})
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(in.Linux, " --region eu --checks"), in.Linux)
+	require.Contains(t, in.Docker, " -e PANOPTES_CHECKS=true panoptes-agent")
+	require.Contains(t, in.Kubernetes, `{name: PANOPTES_CHECKS, value: "true"}`)
+	require.Contains(t, in.Windows, "`nregion: 'eu'`nchecks: {enabled: true}\"")
+
 	in, err = r.Install(release.Where{URL: "https://p.example/x", Join: "[2001:db8::1]:9701"})
 	require.NoError(t, err)
 	require.Contains(t, in.Linux, "curl -fsSL https://p.example/x/install.sh ")

@@ -88,12 +88,15 @@ func TestScriptWithSystemd(t *testing.T) {
 	}
 	h.none(initFile)
 
+	require.NotContains(t, h.file("etc/panoptes/agent.yml"), "enabled")
+
 	// Again: nothing is fetched, the file of the operator stays.
 	require.NoError(t, os.MkdirAll(filepath.Join(h.root, "var/lib/panoptes-agent/pki"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(h.root, "etc/panoptes/agent.yml"), []byte("node: mine\n"), 0o644))
-	out, err = h.sh("--server", "http://127.0.0.1:1")
+	out, err = h.sh("--server", "http://127.0.0.1:1", "--checks")
 	require.NoError(t, err, out)
 	require.Contains(t, out, "is current")
+	require.Contains(t, out, "checks: {enabled: true}", "what is not done is said")
 	require.Equal(t, "node: mine\n", h.file("etc/panoptes/agent.yml"))
 	require.Contains(t, h.file("etc/panoptes/agent.env"), "PANOPTES_TOKEN", "it was not told to forget it")
 
@@ -131,8 +134,9 @@ func TestScriptWithOpenRC(t *testing.T) {
 
 func TestScriptWithoutAnInit(t *testing.T) {
 	h := newHost(t)
-	out, err := h.join("--no-start")
+	out, err := h.join("--no-start", "--region", "eu", "--checks")
 	require.NoError(t, err, out)
+	require.Contains(t, h.file("etc/panoptes/agent.yml"), "region: \"eu\"\nchecks:\n  enabled: true\n")
 	require.Contains(t, out, "no systemd and no OpenRC")
 	require.Equal(t, program, h.file(binary))
 }

@@ -53,7 +53,7 @@ func (c *cluster) agent(name, region string, args ...string) *agent {
 	c.t.Helper()
 	h := c.net.Host(name)
 	a := &agent{host: h, dir: filepath.Join(c.t.TempDir(), "agent"), proc: h.Program(harness.AgentBinary(c.t))}
-	a.proc.Start(append([]string{"--join", c.servers[0].host.IP + ":9701", "--token", c.token("agent"), "--node", name, "--region", region, "--data-dir", a.dir, "--interval", "1s"}, args...)...)
+	a.proc.Start(append([]string{"--join", c.servers[0].host.IP + ":9701", "--token", c.token(map[string]any{"role": "agent", "region": region, "checks": true}), "--node", name, "--region", region, "--data-dir", a.dir, "--interval", "1s"}, args...)...)
 	return a
 }
 
@@ -139,6 +139,26 @@ func TestAgentOutlivesServersAndNetwork(t *testing.T) {
 		n, err := c.servers[0].scalar(`probe_success{check="shop",region="edge",prober="web-1"}`)
 		if err != nil || n != 1 || check.State.Status != "up" || len(check.State.Regions) != 1 || asked.Load() == 0 {
 			return fmt.Errorf("%+v, %v samples, asked %d times: %w", check.State, n, asked.Load(), err)
+		}
+		return nil
+	})
+	// When an administrator takes the right away, it has none within a moment and its
+	// place votes no more; given back, it goes on.
+	require.True(t, h.Checks)
+	require.NoError(t, other.do(http.MethodPatch, "/v1/hosts/web-1", map[string]any{"checks": false}, nil))
+	quiet := func() error {
+		before := asked.Load()
+		<-time.After(2500 * time.Millisecond) // it was asked each second
+		if n := asked.Load() - before; n > 0 {
+			return fmt.Errorf("asked %d times", n)
+		}
+		return nil
+	}
+	eventually(t, 15*time.Second, "it runs checks all the same", quiet)
+	require.NoError(t, other.do(http.MethodPatch, "/v1/hosts/web-1", map[string]any{"checks": true}, nil))
+	eventually(t, 15*time.Second, "the check is not run again", func() error {
+		if quiet() == nil {
+			return fmt.Errorf("nobody asks")
 		}
 		return nil
 	})

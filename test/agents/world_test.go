@@ -98,7 +98,7 @@ func newCluster(t *testing.T, regions ...string) *cluster {
 			"PANOPTES_STORAGE_MIN_FREE=16MB", "PANOPTES_STORAGE_CONTROL_RESERVE=16MB")}
 		s.args = []string{"server", "--node", name, "--region", region, "--data-dir", filepath.Join(t.TempDir(), "data"), "--bind", h.IP}
 		if i > 0 {
-			s.args = append(s.args, "--join", c.servers[0].host.IP+":9701", "--token", c.token("server"))
+			s.args = append(s.args, "--join", c.servers[0].host.IP+":9701", "--token", c.token(map[string]any{"role": "server"}))
 		}
 		s.start()
 		c.servers = append(c.servers, s)
@@ -106,11 +106,12 @@ func newCluster(t *testing.T, regions ...string) *cluster {
 	return c
 }
 
-func (c *cluster) token(role string) string {
+func (c *cluster) token(want map[string]any) string {
 	c.t.Helper()
 	var token struct{ Token string }
+	want["uses"] = 1
 	eventually(c.t, 30*time.Second, "no token", func() error {
-		return c.servers[0].do(http.MethodPost, "/v1/tokens", map[string]any{"role": role, "uses": 1}, &token)
+		return c.servers[0].do(http.MethodPost, "/v1/tokens", want, &token)
 	})
 	return token.Token
 }
@@ -147,6 +148,7 @@ type machine struct {
 	ID, Name, Status, Code, Message, Server string
 	Alerts                                  int
 	Reachable                               bool
+	Checks                                  bool
 	Evidence                                []struct {
 		Target, Prober, Message string
 		Answers                 bool

@@ -27,6 +27,7 @@ Options / 选项:
   --region NAME      region of this host / 所在区域
   --node NAME        name of this host (default its host name) / 主机名称
   --labels a=b,c=d   labels of this host / 标签
+  --checks           run checks from this host, if the servers allow it / 从本机执行检查（需服务器允许）
   --binary FILE      take the program from a file, fetch nothing / 使用本地文件
   --init KIND        systemd, openrc or none (default: what runs here) / 启动方式
   --no-start         install, but do not start / 只安装不启动
@@ -159,6 +160,10 @@ config() {
 			esac
 		done
 	fi
+	if [ "$checks" = 1 ]; then
+		say "checks:"
+		say "  enabled: true"
+	fi
 }
 
 make_user() {
@@ -222,6 +227,7 @@ install_files() {
 	fi
 	if [ -f "$root$etc/agent.yml" ]; then
 		say "$etc/agent.yml is kept as it is"
+		[ "$checks" = 0 ] || say "--checks: write 'checks: {enabled: true}' into it yourself, unless it is there, and start the agent anew"
 	else
 		config | put "$root$etc/agent.yml" 0644
 		if [ -z "$root" ]; then # passwords of targets and proxies may come to stand in it
@@ -317,7 +323,7 @@ value() { # OPTION COUNT VALUE
 
 main() {
 	name=panoptes-agent user=panoptes-agent bin=/usr/local/bin/panoptes-agent etc=/etc/panoptes data=/var/lib/panoptes-agent
-	server='' join='' token='' region='' node='' labels='' binary='' init='' root='' dry=0 remove=0 purge=0 started=1
+	server='' join='' token='' region='' node='' labels='' binary='' init='' root='' dry=0 remove=0 purge=0 started=1 checks=0
 	while [ $# -gt 0 ]; do
 		case "$1" in
 		--server) value "$1" $# "${2-}" && server=$2 && shift ;;
@@ -329,6 +335,7 @@ main() {
 		--binary) value "$1" $# "${2-}" && binary=$2 && shift ;;
 		--root) value "$1" $# "${2-}" && root=${2%/} && shift ;;
 		--init) value "$1" $# "${2-}" && init=$2 && shift ;;
+		--checks) checks=1 ;;
 		--no-start) started=0 ;;
 		--dry-run) dry=1 ;;
 		--uninstall) remove=1 ;;

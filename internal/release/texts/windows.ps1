@@ -14,7 +14,7 @@ Stop-ScheduledTask -TaskName 'Panoptes Agent' -ErrorAction SilentlyContinue
 Invoke-WebRequest -UseBasicParsing '{{.URL}}/agent/windows/amd64' -OutFile "$exe.new"
 if ((Get-FileHash "$exe.new" -Algorithm SHA256).Hash -ne '{{.Windows}}') { Remove-Item "$exe.new"; throw 'the program was changed on the way: wrong SHA-256' }
 Move-Item -Force "$exe.new" $exe
-Set-Content -Encoding ascii (Join-Path $data 'agent.yml') "join: '{{.Join}}'`ntoken: '{{.Token}}'{{if .Region}}`nregion: '{{.Region}}'{{end}}"
+Set-Content -Encoding ascii (Join-Path $data 'agent.yml') "join: '{{.Join}}'`ntoken: '{{.Token}}'{{if .Region}}`nregion: '{{.Region}}'{{end}}{{if .Checks}}`nchecks: {enabled: true}{{end}}"
 $run = New-ScheduledTaskAction -Execute $exe -Argument "--config `"$data\agent.yml`""
 $always = New-ScheduledTaskSettingsSet -ExecutionTimeLimit 0 -RestartCount 999 -RestartInterval (New-TimeSpan -Minutes 1) -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
 Register-ScheduledTask -Force -TaskName 'Panoptes Agent' -Action $run -Settings $always -Trigger (New-ScheduledTaskTrigger -AtStartup) -User 'SYSTEM' -RunLevel Highest | Out-Null

@@ -47,6 +47,8 @@ export interface Node {
   lag_seconds: number;
   behind: boolean;
   skew_seconds: number;
+  checks_allowed?: boolean;
+  checks_offered?: boolean;
   /** What only the node itself knows; missing when it has not answered. */
   health?: { status: "ok" | "warning" | "critical"; score: number } | null;
   views?: Record<string, NodeState> | null;
@@ -69,6 +71,7 @@ export interface Token {
   id: string;
   role: NodeRole;
   region: string;
+  checks?: boolean;
   expires: string;
   uses: number;
   used: string[] | null;
@@ -144,6 +147,7 @@ export const useTokens = (enabled: boolean) =>
 export interface TokenSpec {
   role: NodeRole;
   region?: string;
+  checks?: boolean;
   ttl?: string;
   uses?: number;
 }

@@ -40,7 +40,10 @@ export interface Host {
   hostname?: string;
   addresses?: string[] | null;
   boot_time?: string;
+  /** It runs checks: the servers allow it, and its agent's own file offers it. */
   checks?: boolean;
+  checks_allowed?: boolean;
+  checks_offered?: boolean;
   reachable?: boolean;
 }
 /** Shares lie between 0 and 1; disk is the fullest file system. */
@@ -193,6 +196,16 @@ export function useLabelHost() {
   });
 }
 
+/** useAllowChecks lets a host run checks, or does not any more. */
+export function useAllowChecks() {
+  const onSettled = useDone();
+  return useMutation({
+    mutationFn: (a: { id: string; checks: boolean }) =>
+      request<HostRow>("PATCH", `v1/hosts/${seg(a.id)}`, { body: { checks: a.checks } }),
+    onSettled,
+  });
+}
+
 export function useRemoveHost() {
   const qc = useQueryClient();
   // Not the page of the host itself: it would ask for what is gone.
@@ -236,10 +249,15 @@ export const useHostAction = (id: string) =>
   useMutation({ mutationFn: (a: HostAction) => post<ActionAnswer>(`v1/hosts/${seg(id)}/actions`, a) });
 
 /** useAgentInstall gives the commands that install an agent with this token, by kind of machine. */
-export const useAgentInstall = (token: string) =>
+export const useAgentInstall = (token: string, region: string, checks: boolean) =>
   useQuery({
-    queryKey: ["agent-install", token],
-    queryFn: ({ signal }) => get<Record<string, string>>("v1/agent-install", { token }, signal),
+    queryKey: ["agent-install", token, region, checks],
+    queryFn: ({ signal }) =>
+      get<Record<string, string>>(
+        "v1/agent-install",
+        { token, ...(region ? { region } : {}), ...(checks ? { checks: "true" } : {}) },
+        signal,
+      ),
     retry: false,
     staleTime: Infinity,
   });

@@ -17,6 +17,7 @@ import { useT } from "../../i18n/i18n";
 import { errorFor } from "../../lib/fields";
 import { useCan } from "../../session";
 import { Meter } from "./Meter";
+import { RunsChecks } from "./RunsChecks";
 import { face, iec } from "./view";
 import { hostMessage } from "./words";
 
@@ -133,6 +134,9 @@ export function HostHead({
             )}
           </Fact>
           <Fact name={t("hosts.reach")}>{t(h.reachable ? "hosts.reach.yes" : "hosts.reach.no")}</Fact>
+          <Fact name={t("hosts.checks.runs")}>
+            <RunsChecks h={h} />
+          </Fact>
           <Fact name={t("hosts.labels")}>
             <Labels labels={h.labels} />
             {admin && (

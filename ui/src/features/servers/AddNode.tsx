@@ -1,4 +1,4 @@
-import { Button, NativeSelect, TextInput } from "@mantine/core";
+import { Button, Checkbox, NativeSelect, TextInput } from "@mantine/core";
 import { copy } from "../../components/clipboard";
 import { useState } from "react";
 import { useCreateToken, type Node, type NodeRole, type Token } from "../../api/cluster";
@@ -34,11 +34,14 @@ export default function AddNode({
   const [region, setRegion] = useState("");
   const [ttl, setTtl] = useState("1h");
   const [uses, setUses] = useState("");
+  const [offered, setOffered] = useState(false);
+  const checks = role === "agent" && offered;
   const errors = fieldErrors(create.error);
   const known = [...new Set([...regions.map((r) => r.name), ...nodes.map((n) => n.region)])].filter(Boolean);
   const spec = () => ({
     role,
     ...(region ? { region } : {}),
+    ...(checks ? { checks } : {}),
     ttl,
     ...(uses.trim() ? { uses: Number(uses) } : {}),
   });
@@ -49,7 +52,7 @@ export default function AddNode({
           <Install
             token={create.data.token ?? ""}
             fallback={joinCommand(
-              { role, token: create.data.token ?? "", region },
+              { role, token: create.data.token ?? "", region, checks },
               joinAddress(nodes, location.hostname),
             )}
             made={create.data}
@@ -112,7 +115,8 @@ export default function AddNode({
           )}
           <TextInput
             label={t("checks.region")}
-            description={t("servers.add.region.help")}
+            description={checks ? undefined : t("servers.add.region.help")}
+            required={checks}
             list="sv-regions"
             error={errors.region}
             data-field="region"
@@ -142,6 +146,16 @@ export default function AddNode({
             onChange={(e) => setUses(e.currentTarget.value)}
           />
         </div>
+        {role === "agent" && (
+          <Checkbox
+            label={t("servers.add.checks")}
+            description={t("servers.add.checks.help")}
+            error={errors.checks}
+            data-field="checks"
+            checked={offered}
+            onChange={(e) => setOffered(e.currentTarget.checked)}
+          />
+        )}
         <div className="actions">
           <Button variant="default" onClick={onClose}>
             {t("common.cancel")}
@@ -170,7 +184,7 @@ function Install({
   onClose: () => void;
 }) {
   const { t } = useT();
-  const query = useAgentInstall(token);
+  const query = useAgentInstall(token, made.region, !!made.checks);
   const [way, setWay] = useState<(typeof WAYS)[number]>("linux");
   if (query.isPending) return <Skeleton rows={2} height={60} />;
   const ways = WAYS.filter((w) => query.data?.[w]);

@@ -35,6 +35,7 @@ export function Tokens({ nodes }: { nodes: Node[] }) {
                   <span className="type">{t(`servers.role.${k.role}`)}</span>
                   <code className="break">{k.id}</code>
                   {k.region && <span>{k.region}</span>}
+                  {k.checks && <span className="type">{t("tokens.checks")}</span>}
                   <small className="muted" title={dateTime(k.expires)}>
                     {k.expired ? t("tokens.expired") : t("tokens.expires", { time: ago(k.expires, now) })}
                   </small>

@@ -88,6 +88,74 @@ test("a token is made and the whole command is shown", async () => {
   expect(screen.getByText("Replace the words in capitals first.")).toBeVisible();
 });
 
+test("hosts that run checks need a region, and the command switches it on", async () => {
+  let made = 0;
+  const calls = answer(
+    routes(cluster(), {
+      "POST /v1/tokens": (c) => {
+        const spec = c.body as { region?: string };
+        if (!spec.region)
+          return [
+            400,
+            {
+              error: {
+                code: "invalid",
+                message: "region: must be named for hosts that run checks: they vote for it",
+                field: "region",
+                fields: [
+                  { field: "region", message: "must be named for hosts that run checks: they vote for it" },
+                ],
+              },
+            },
+          ];
+        made++;
+        return [
+          201,
+          {
+            id: "T1",
+            role: "agent",
+            region: spec.region,
+            checks: true,
+            expires: "2036-01-01T00:00:00Z",
+            uses: 100,
+            token: "pnp1.h.T1.s",
+          },
+        ];
+      },
+      "GET /v1/agent-install": () => [200, { linux: "sh install.sh --region eu --checks" }],
+    }),
+  );
+  show(<ServersPage />, "/servers", "admin");
+  await userEvent.click(await screen.findByRole("button", { name: "Add a server or agent" }));
+  const dialog = await screen.findByRole("dialog", {}, { timeout: 15_000 });
+  expect(within(dialog).queryByRole("checkbox")).toBeNull();
+  await userEvent.click(within(dialog).getByRole("button", { name: "agent" }));
+  const box = within(dialog).getByRole("checkbox", { name: "Hosts run checks from there" });
+  expect(within(dialog).getByText(/their results vote for it/)).toBeVisible();
+  const region = within(dialog).getByLabelText(/^Region/);
+  expect(region).not.toBeRequired();
+  // By the keyboard alone.
+  box.focus();
+  await userEvent.keyboard(" ");
+  expect(box).toBeChecked();
+  expect(region).toBeRequired();
+  await userEvent.click(within(dialog).getByRole("button", { name: "Make the command" }));
+  expect(await within(dialog).findByText(/must be named for hosts that run checks/)).toBeVisible();
+  expect(made).toBe(0);
+  await userEvent.type(region, "eu");
+  await userEvent.click(within(dialog).getByRole("button", { name: "Make the command" }));
+  expect(await screen.findByTestId("join")).toHaveTextContent("sh install.sh --region eu --checks");
+  expect(calls.filter((c) => c.method === "POST").at(-1)?.body).toEqual({
+    role: "agent",
+    region: "eu",
+    checks: true,
+    ttl: "1h",
+  });
+  expect(calls.find((c) => c.path === "/v1/agent-install")?.search).toBe(
+    "?token=pnp1.h.T1.s&region=eu&checks=true",
+  );
+});
+
 test("what the server refuses stands at its field", async () => {
   answer(
     routes(cluster(), {

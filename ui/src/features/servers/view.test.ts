@@ -79,4 +79,7 @@ test("the command of a new machine is whole and safe to paste", () => {
   expect(joinCommand({ role: "agent", token: "t" }, at)).toBe(
     "panoptes-agent --region REGION --join 10.0.0.1:9701 --token t",
   );
+  expect(joinCommand({ role: "agent", token: "t", region: "eu", checks: true }, at)).toBe(
+    "panoptes-agent --region eu --join 10.0.0.1:9701 --token t --checks",
+  );
 });

@@ -76,6 +76,7 @@ export interface Join {
   region?: string;
   name?: string;
   bind?: string;
+  checks?: boolean;
 }
 
 /** joinAddress is where a new machine finds the cluster. */
@@ -88,7 +89,7 @@ export function joinAddress(nodes: Node[], host: string): string {
 export function joinCommand(j: Join, address: string): string {
   const region = quote(j.region || "REGION");
   const tail = `--join ${quote(address)} --token ${j.token}`;
-  if (j.role === "agent") return `panoptes-agent --region ${region} ${tail}`;
+  if (j.role === "agent") return `panoptes-agent --region ${region} ${tail}${j.checks ? " --checks" : ""}`;
   return [
     "panoptes server",
     ...(j.role === "witness" ? ["--witness"] : []),
