@@ -104,9 +104,10 @@ func benchAgent(ctx context.Context, _ settings, dir string) (err error) {
 		return err
 	}
 	type state struct {
-		cpu         [3]time.Duration
-		rss         [3]float64
-		bytes, sent [2]float64 // of the wire, samples
+		cpu       [3]time.Duration
+		rss       [3]float64
+		up, bytes [2]float64 // of the wire: from the host, both ways
+		sent      [2]float64 // samples
 	}
 	look := func() (v state, err error) {
 		for i, p := range []*process{ours, exporter, prom} {
@@ -117,6 +118,7 @@ func benchAgent(ctx context.Context, _ settings, dir string) (err error) {
 				return v, err
 			}
 		}
+		v.up = [2]float64{float64(tunnel.sent.Load()), float64(write.sent.Load())}
 		v.bytes = [2]float64{float64(tunnel.sent.Load() + tunnel.received.Load()), float64(write.sent.Load() + write.received.Load())}
 		if v.sent[0], err = s.counters(ctx, "panoptes_hosts_samples_total"); err != nil {
 			return v, err
@@ -140,7 +142,10 @@ func benchAgent(ctx context.Context, _ settings, dir string) (err error) {
 	}
 	elapsed := (agentRounds * agentInterval).Seconds()
 	percent := func(i int) float64 { return 100 * (after.cpu[i] - before.cpu[i]).Seconds() / elapsed }
-	perSample := func(i int) float64 { return (after.bytes[i] - before.bytes[i]) / (after.sent[i] - before.sent[i]) }
+	perSample := func(of func(state) [2]float64, i int) float64 {
+		return (of(after)[i] - of(before)[i]) / (after.sent[i] - before.sent[i])
+	}
+	up, both := func(s state) [2]float64 { return s.up }, func(s state) [2]float64 { return s.bytes }
 	sizes := [3]float64{}
 	for i, b := range []string{agentBin, exporterBin, promBin} {
 		st, err := os.Stat(b)
@@ -149,7 +154,7 @@ func benchAgent(ctx context.Context, _ settings, dir string) (err error) {
 		}
 		sizes[i] = float64(st.Size()) / 1e6
 	}
-	fmt.Printf("one host at %s for %.0f s, all at once; bytes as they cross the wire, both ways, with TLS and signs of life for ours, plain HTTP (remote write 1) for the others\n", agentInterval, elapsed)
+	fmt.Printf("one host at %s for %.0f s, all at once; bytes as they cross the wire, with TLS and signs of life for ours, plain HTTP (remote write 1) for the others\n", agentInterval, elapsed)
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tpanoptes-agent\tnode_exporter\tprometheus --agent\tthose two\tratio\t")
 	row := func(what, format string, a, b, c, both float64) {
@@ -163,7 +168,8 @@ func benchAgent(ctx context.Context, _ settings, dir string) (err error) {
 	}
 	row("resident memory, MB", "%.1f", after.rss[0], after.rss[1], after.rss[2], after.rss[1]+after.rss[2])
 	row("CPU, % of a core", "%.3f", percent(0), percent(1), percent(2), percent(1)+percent(2))
-	row("bytes a sample", "%.2f", perSample(0), -1, perSample(1), perSample(1))
+	row("bytes a sample, from the host", "%.2f", perSample(up, 0), -1, perSample(up, 1), perSample(up, 1))
+	row("bytes a sample, both ways", "%.2f", perSample(both, 0), -1, perSample(both, 1), perSample(both, 1))
 	row("samples a round", "%.0f", (after.sent[0]-before.sent[0])/agentRounds, -1, (after.sent[1]-before.sent[1])/agentRounds, (after.sent[1]-before.sent[1])/agentRounds)
 	row("program, MB", "%.1f", sizes[0], sizes[1], sizes[2], sizes[1]+sizes[2])
 	if err := w.Flush(); err != nil {
