@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/storage"
-
 	"panoptes/internal/cluster"
 	"panoptes/internal/hosts"
 	"panoptes/internal/model"
@@ -61,25 +59,6 @@ func (a *App) handleHosts(s *wire.Server) {
 		r.Samples = nil
 		return r, err
 	})
-}
-
-// knownStore takes nothing before it is known to whom samples are sent.
-type knownStore struct{ a *App }
-
-func (s knownStore) Appender(ctx context.Context) storage.Appender {
-	app := s.a.relay.Appender(ctx)
-	if s.a.isKnown() {
-		return app
-	}
-	return earlyAppender{app}
-}
-
-// earlyAppender belongs to a server that just joined.
-type earlyAppender struct{ storage.Appender }
-
-func (e earlyAppender) Commit() error {
-	_ = e.Rollback() // gives back what it holds; that nothing is stored is said below
-	return errUnknownYet
 }
 
 // nodeCache keeps the records of nodes decoded: lists of 10,000 agents are

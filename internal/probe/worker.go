@@ -3,10 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"log/slog"
-	"reflect"
 	"sync"
 	"time"
 
@@ -224,72 +221,11 @@ func (w *Worker) catchUp(moved []*entry, now time.Time) {
 	}
 }
 
-func jitter(e *entry, within time.Duration) time.Duration {
-	return time.Duration(hash(e.check.ID) % uint64(within))
-}
-
-// resume is when a check is due that another worker ran last; false when
-// nobody knows that it ever ran.
-func (w *Worker) resume(c *model.Check) (time.Time, bool) {
-	if w.deps.LastRun == nil {
-		return time.Time{}, false
-	}
-	last := w.deps.LastRun(c.ID)
-	if last.IsZero() {
-		return time.Time{}, false
-	}
-	if now := time.Now(); last.After(now) {
-		last = now // by a clock that is ahead of ours
-	}
-	return turnAfter(c, last), true
-}
-
 func (w *Worker) kick() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
-}
-
-// same reports whether a change of the record leaves its runs as they are.
-func same(a, b *model.Check) bool {
-	x, y := *a, *b
-	x.Revision, y.Revision = 0, 0
-	return reflect.DeepEqual(x, y)
-}
-
-func hash(id string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(id))
-	x := h.Sum64()
-	// FNV leaves the upper bits of similar ids alike; finish the mixing.
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	return x
-}
-
-// nextRun is the first instant after now at which c is due: the hash of its id
-// over its interval, counted from the epoch, so that every worker finds the
-// same instants.
-func nextRun(c *model.Check, now time.Time) time.Time {
-	iv := int64(c.Interval)
-	phase := int64(hash(c.ID) % uint64(iv))
-	wait := (phase - now.UnixNano()%iv + iv) % iv
-	if wait == 0 {
-		wait = iv
-	}
-	return now.Add(time.Duration(wait))
-}
-
-// turnAfter is the turn that follows a run at last: the next instant, but one
-// later when that is too near, because the run was early or late.
-func turnAfter(c *model.Check, last time.Time) time.Time {
-	next, iv := nextRun(c, last), c.Interval.D()
-	if next.Sub(last) < iv/10 {
-		next = next.Add(iv)
-	}
-	return next
 }
 
 // Run starts the checks when they are due, until ctx ends and the last run has
@@ -393,56 +329,4 @@ func (w *Worker) scheduled(j job) {
 	if !changed && j.ctx.Err() == nil {
 		w.deps.Sink.Result(r)
 	}
-}
-
-// RunNow probes a check at once, beside its schedule, and returns the result
-// with Confirm set. The result is not handed to the Sink. An unknown id gives
-// model.ErrNotFound.
-func (w *Worker) RunNow(ctx context.Context, checkID string) (model.Result, error) {
-	w.mu.Lock()
-	e := w.entries[checkID]
-	w.mu.Unlock()
-	if e == nil {
-		return model.Result{}, fmt.Errorf("check %s on %s: %w", checkID, w.cfg.Node, model.ErrNotFound)
-	}
-	return w.onDemand(ctx, e)
-}
-
-// RunCheck probes a check that need not be on the worker's list, to confirm
-// what another region saw. Otherwise it is like RunNow.
-func (w *Worker) RunCheck(ctx context.Context, c model.Check) (model.Result, error) {
-	w.mu.Lock()
-	e := w.entries[c.ID]
-	w.mu.Unlock()
-	c.Default()
-	if e != nil && same(&e.check, &c) {
-		return w.onDemand(ctx, e)
-	}
-	return w.Test(ctx, c)
-}
-
-// Test probes a check that is not stored. Faults of the check are returned as
-// model.Invalid.
-func (w *Worker) Test(ctx context.Context, c model.Check) (model.Result, error) {
-	c.Default()
-	p, err := Compile(w.deps.Kinds, &c, w.env)
-	if err != nil {
-		return model.Result{}, err
-	}
-	return w.onDemand(ctx, &entry{check: c, probe: p})
-}
-
-func (w *Worker) onDemand(ctx context.Context, e *entry) (model.Result, error) {
-	select {
-	case w.manual <- struct{}{}:
-	case <-ctx.Done():
-		return model.Result{}, fmt.Errorf("wait for a free place to probe %s: %w", e.check.Name, ctx.Err())
-	}
-	defer func() { <-w.manual }()
-	r := w.run(ctx, e)
-	r.Confirm = true
-	if err := ctx.Err(); err != nil && !r.Success {
-		return r, fmt.Errorf("probe %s: %w", e.check.Name, err)
-	}
-	return r, nil
 }
