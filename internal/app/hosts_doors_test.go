@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -107,6 +108,12 @@ func TestDoors(t *testing.T) {
 	}
 	agent, removed := join("web-1", "eu"), join("web-2", "eu")
 	call("DELETE", "/v1/nodes/web-2?force=true", "")
+	require.Eventually(t, func() bool { // the removal reaches what lets nodes in a moment after its record
+		client := wire.NewClient(wire.ClientConfig{TLS: removed.ClientTLS}, wire.ClientDeps{})
+		defer client.Close() //nolint:errcheck // nothing is lost
+		_, err := client.Conn("", cfg.ClusterListen).Call(t.Context(), "wire.ping", []byte(`{}`))
+		return errors.Is(err, model.ErrUnauthorized)
+	}, 5*time.Second, 10*time.Millisecond)
 
 	t.Run("calls", func(t *testing.T) {
 		for who, c := range map[string]*tls.Config{
@@ -198,7 +205,7 @@ func TestDoors(t *testing.T) {
 		none()
 		require.True(t, host().ChecksOffered)
 
-		for _, code := range []string{"host.checks_allowed", "host.checks_forbidden"} {
+		for _, code := range []string{"node.checks_allowed", "node.checks_forbidden"} {
 			require.Eventually(t, func() bool { return strings.Contains(call("GET", "/v1/events", ""), code) }, 5*time.Second, 50*time.Millisecond, code)
 		}
 		code, out := once("PATCH", "/v1/nodes/n1", `{"checks":true}`)

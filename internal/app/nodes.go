@@ -255,9 +255,9 @@ func (c clusterForAPI) AllowChecks(ctx context.Context, actor, id string, allow 
 		return err
 	}
 	if allow {
-		c.auditNode(ctx, actor, n, "host.checks_allowed", "allowed to run checks of region "+n.Region)
+		c.auditNode(ctx, actor, n, "node.checks_allowed", "allowed to run checks of region "+n.Region)
 	} else {
-		c.auditNode(ctx, actor, n, "host.checks_forbidden", "forbidden to run checks")
+		c.auditNode(ctx, actor, n, "node.checks_forbidden", "forbidden to run checks")
 	}
 	return nil
 }

@@ -35,7 +35,9 @@ export default function AddNode({
   const [ttl, setTtl] = useState("1h");
   const [uses, setUses] = useState("");
   const [offered, setOffered] = useState(false);
+  const [tried, setTried] = useState(false);
   const checks = role === "agent" && offered;
+  const missing = checks && !region.trim();
   const errors = fieldErrors(create.error);
   const known = [...new Set([...regions.map((r) => r.name), ...nodes.map((n) => n.region)])].filter(Boolean);
   const spec = () => ({
@@ -77,7 +79,8 @@ export default function AddNode({
         noValidate
         onSubmit={(e) => {
           e.preventDefault();
-          create.mutate(spec());
+          setTried(true);
+          if (!missing) create.mutate(spec());
         }}
       >
         {create.isError && !Object.keys(errors).length && <Failure compact error={create.error} />}
@@ -118,7 +121,7 @@ export default function AddNode({
             description={checks ? undefined : t("servers.add.region.help")}
             required={checks}
             list="sv-regions"
-            error={errors.region}
+            error={missing && tried ? t("servers.add.checks.region") : errors.region}
             data-field="region"
             value={region}
             onChange={(e) => setRegion(e.currentTarget.value)}
