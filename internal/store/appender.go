@@ -242,7 +242,7 @@ func (a *appender) Commit() error {
 	if err != nil {
 		return errors.Join(err, a.app.Rollback())
 	}
-	err = a.h.first.commit(a.app.Commit)
+	err = a.h.write(a.app.Commit)
 	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
 	if err != nil {
 		return a.s.fail(a.h, err)

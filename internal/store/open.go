@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ type handle struct {
 	wbl   segments
 	group group
 	first *firstChunk
+	order sync.Mutex            // held by commits: see write
 	cuts  bool                  // the database cuts by itself; used by Run alone
 	due   time.Time             // since when there is something to cut; used by Run alone
 	cause atomic.Pointer[error] // why nothing more may be written
@@ -39,6 +41,19 @@ type handle struct {
 
 	users   int           // guarded by Store.mu
 	drained chan struct{} // guarded by Store.mu; closed when users is 0
+}
+
+// write commits, one commit after another. The database itself lets commits pass
+// each other between its log and its memory. When two of them bring samples of
+// one series, the log may then hold them in the other order, and a replay drops
+// a sample that comes after a later one, or one that is said to be in a chunk
+// that was full before it came.
+func (h *handle) write(commit func() error) error {
+	return h.first.commit(func() error {
+		h.order.Lock()
+		defer h.order.Unlock()
+		return commit()
+	})
 }
 
 // failed returns why the handle takes no more samples, nil when it does.
