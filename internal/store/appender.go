@@ -66,6 +66,9 @@ type appender struct {
 	maxT  int64
 	dirty bool // something was appended
 	late  late
+
+	met  storage.SeriesRef // the newest series that it did not make itself
+	born birth             // the series that it made
 }
 
 // known removes the generation from a reference; an old one becomes 0.
@@ -76,6 +79,23 @@ func (a *appender) known(ref storage.SeriesRef) storage.SeriesRef {
 	return ref &^ a.gen
 }
 
+// series is the reference for the database of a series that is known, or made now.
+func (a *appender) series(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (_ storage.SeriesRef, err error) {
+	made := false
+	if ref = a.known(ref); ref == 0 {
+		if g, ok := a.app.(storage.GetRef); ok {
+			ref, _ = g.GetRef(l, l.Hash())
+		}
+		if ref == 0 {
+			ref, made, err = a.h.births.bear(&a.born, l, t, v)
+		}
+	}
+	if !made && ref > a.met {
+		a.met = ref
+	}
+	return ref, err
+}
+
 func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
 	if t > a.maxT || t < minTime || a.app == nil {
 		return 0, a.refuseTime(t)
@@ -83,7 +103,10 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	if t < a.late.recent {
 		a.late.note(t)
 	}
-	got, err := a.app.Append(a.known(ref), l, t, v)
+	got, err := a.series(ref, l, t, v)
+	if err == nil {
+		got, err = a.app.Append(got, l, t, v)
+	}
 	if err != nil || !a.dirty {
 		return a.appended(ref, got, err)
 	}
@@ -152,7 +175,10 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, l labels.Labels, t int
 	if t < a.late.recent {
 		a.late.note(t)
 	}
-	got, err := a.app.AppendHistogram(a.known(ref), l, t, h, fh)
+	got, err := a.series(ref, l, t, 0)
+	if err == nil {
+		got, err = a.app.AppendHistogram(got, l, t, h, fh)
+	}
 	return a.appended(ref, got, err)
 }
 
@@ -175,7 +201,10 @@ func (a *appender) AppendSTZeroSample(ref storage.SeriesRef, l labels.Labels, t,
 		return 0, a.refuseTime(min(t, st))
 	}
 	a.late.note(min(t, st))
-	got, err := a.app.AppendSTZeroSample(a.known(ref), l, t, st)
+	got, err := a.series(ref, l, t, 0)
+	if err == nil {
+		got, err = a.app.AppendSTZeroSample(got, l, t, st)
+	}
 	return a.related(got, err)
 }
 
@@ -184,7 +213,10 @@ func (a *appender) AppendHistogramSTZeroSample(ref storage.SeriesRef, l labels.L
 		return 0, a.refuseTime(min(t, st))
 	}
 	a.late.note(min(t, st))
-	got, err := a.app.AppendHistogramSTZeroSample(a.known(ref), l, t, st, h, fh)
+	got, err := a.series(ref, l, t, 0)
+	if err == nil {
+		got, err = a.app.AppendHistogramSTZeroSample(got, l, t, st, h, fh)
+	}
 	return a.related(got, err)
 }
 
@@ -240,9 +272,14 @@ func (a *appender) Commit() error {
 		err = errLowSpace
 	}
 	if err != nil {
-		return errors.Join(err, a.app.Rollback())
+		return errors.Join(err, a.h.births.log(&a.born, 0), a.app.Rollback())
 	}
-	err = a.h.write(a.app.Commit)
+	err = a.h.births.log(&a.born, a.met)
+	if err == nil {
+		err = a.h.write(a.app.Commit)
+	} else {
+		err = errors.Join(err, a.app.Rollback())
+	}
 	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
 	if err != nil {
 		return a.s.fail(a.h, err)
@@ -262,7 +299,10 @@ func (a *appender) Rollback() error {
 		return tsdb.ErrAppenderClosed
 	}
 	defer a.end()
-	return a.app.Rollback()
+	if err := errors.Join(a.h.births.log(&a.born, 0), a.app.Rollback()); err != nil {
+		return a.s.fail(a.h, err)
+	}
+	return nil
 }
 
 func (a *appender) end() {

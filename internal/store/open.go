@@ -24,17 +24,18 @@ import (
 
 // handle is one opening of the database.
 type handle struct {
-	db    *tsdb.DB
-	gen   uint16
-	reg   *registry
-	wal   segments
-	wbl   segments
-	group group
-	first *firstChunk
-	order sync.Mutex            // held by commits: see write
-	cuts  bool                  // the database cuts by itself; used by Run alone
-	due   time.Time             // since when there is something to cut; used by Run alone
-	cause atomic.Pointer[error] // why nothing more may be written
+	db     *tsdb.DB
+	gen    uint16
+	reg    *registry
+	wal    segments
+	wbl    segments
+	group  group
+	first  *firstChunk
+	order  sync.Mutex // held by commits: see write
+	births births
+	cuts   bool                  // the database cuts by itself; used by Run alone
+	due    time.Time             // since when there is something to cut; used by Run alone
+	cause  atomic.Pointer[error] // why nothing more may be written
 
 	leaving context.Context // ends when the handle is to be closed
 	leave   context.CancelFunc
@@ -118,7 +119,7 @@ func (s *Store) open() (h *handle, err error) {
 	if s.gen == 0 {
 		s.gen = 1
 	}
-	h = &handle{db: db, gen: s.gen, reg: reg, first: first}
+	h = &handle{db: db, gen: s.gen, reg: reg, first: first, births: births{db: db, open: map[*birth]struct{}{}}}
 	h.leaving, h.leave = context.WithCancel(context.Background())
 	s.mu.Unlock()
 	h.wal = segments{dir: filepath.Join(s.cfg.Dir, "wal"), fsync: s.deps.Sync}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/store"
@@ -54,6 +56,73 @@ func TestSendersOfTheSameSeriesAndACrash(t *testing.T) {
 	}
 	require.Equal(t, all*(1+2*rounds), count(read(t, s, "a")))
 	require.Equal(t, all*(1+2*rounds), count(read(t, afterCrash(t, dir), "a")), "after the crash")
+}
+
+// The same with series that are new: the one that comes first makes them, the
+// other is the first to be acknowledged.
+func TestSendersOfNewSeriesAndACrash(t *testing.T) {
+	const all = 200 // series
+	dir := t.TempDir()
+	s := storetest.New(t, store.Config{Dir: dir})
+	at := time.Now().Add(-time.Minute).UnixMilli()
+	fill := func(app storage.Appender, at int64, histograms bool) {
+		for i := range all {
+			_, err := app.Append(0, series("a", i), at, 1)
+			require.NoError(t, err)
+			if histograms {
+				_, err = app.AppendHistogram(0, series("h", i), at, tsdbutil.GenerateTestHistogram(1), nil)
+				require.NoError(t, err)
+			}
+		}
+	}
+	first, second := s.Appender(context.Background()), s.Appender(context.Background())
+	fill(first, at, true)
+	fill(second, at+1, true)
+	require.NoError(t, second.Commit())
+	after := afterCrash(t, dir)
+	require.Equal(t, all, count(read(t, after, "a")), "after the crash")
+	require.Equal(t, all, count(read(t, after, "h")), "after the crash")
+	require.NoError(t, first.Commit())
+	after = afterCrash(t, dir)
+	require.Equal(t, 2*all, count(read(t, after, "a")), "after the crash")
+	require.Equal(t, 2*all, count(read(t, after, "h")), "after the crash")
+
+	// An appender that is given up leaves nothing but the names.
+	gone := s.Appender(context.Background())
+	_, err := gone.Append(0, series("gone", 1), at, 1)
+	require.NoError(t, err)
+	late := s.Appender(context.Background())
+	_, err = late.Append(0, series("gone", 1), at+1, 2)
+	require.NoError(t, err)
+	require.NoError(t, gone.Rollback())
+	require.NoError(t, late.Commit())
+	require.Equal(t, map[string][]float64{series("gone", 1).String(): {2}}, read(t, afterCrash(t, dir), "gone"))
+
+	for round := range 20 {
+		name := fmt.Sprintf("round%d", round)
+		var both sync.WaitGroup
+		for sender := range 2 {
+			both.Go(func() {
+				app := s.Appender(context.Background())
+				for i := range all {
+					if sender == 1 {
+						i = all - 1 - i
+					}
+					if _, err := app.Append(0, series(name, i), at+int64(sender), 1); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := app.Commit(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+	}
+	after = afterCrash(t, dir)
+	for round := range 20 {
+		require.Equal(t, 2*all, count(read(t, after, fmt.Sprintf("round%d", round))), "after the crash")
+	}
 }
 
 // afterCrash opens a store as a crash of the one in dir would leave it.
