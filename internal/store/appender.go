@@ -80,20 +80,22 @@ func (a *appender) known(ref storage.SeriesRef) storage.SeriesRef {
 }
 
 // series is the reference for the database of a series that is known, or made now.
-func (a *appender) series(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (_ storage.SeriesRef, err error) {
-	made := false
-	if ref = a.known(ref); ref == 0 {
+func (a *appender) series(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	ref = a.known(ref)
+	if ref == 0 {
 		if g, ok := a.app.(storage.GetRef); ok {
 			ref, _ = g.GetRef(l, l.Hash())
 		}
 		if ref == 0 {
-			ref, made, err = a.h.births.bear(&a.born, l, t, v)
+			ref, made, err := a.h.births.bear(&a.born, l, t, v)
+			if !made {
+				a.met = max(a.met, ref)
+			}
+			return ref, err
 		}
 	}
-	if !made && ref > a.met {
-		a.met = ref
-	}
-	return ref, err
+	a.met = max(a.met, ref)
+	return ref, nil
 }
 
 func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
@@ -103,7 +105,12 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	if t < a.late.recent {
 		a.late.note(t)
 	}
-	got, err := a.series(ref, l, t, v)
+	got, err := a.known(ref), error(nil)
+	if got == 0 {
+		got, err = a.series(ref, l, t, v)
+	} else if got > a.met {
+		a.met = got
+	}
 	if err == nil {
 		got, err = a.app.Append(got, l, t, v)
 	}
