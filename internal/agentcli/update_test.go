@@ -377,7 +377,7 @@ func TestPowerCuts(t *testing.T) {
 	f.want(v120, "2")
 	f.runs(v120)
 	f.stop(syscall.SIGKILL)
-	require.NoError(t, os.WriteFile(filepath.Join(f.data, "update", "state.json"), []byte(`{"trial":{"version":v120,"rollout":"2","attempts":0}}`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(f.data, "update", "state.json"), fmt.Appendf(nil, `{"trial":{"version":%q,"rollout":"2","attempts":0}}`, v120), 0o600))
 	f.start(v100)
 	f.runs(v120)
 

@@ -187,7 +187,7 @@ func TestFederation(t *testing.T) {
 		for _, matches := range [][]string{
 			{all}, {"fed_requests_total"}, {`fed_requests_total{code="200"}`, `{instance="b"}`}, {"fed_requests_total", "fed_requests_total"},
 			{`{__name__=~"fed:.*"}`, "fed_aging"}, {"no_such"}, {`{__name__="fed.utf8 name"}`}, {`{__name__=~"fed_native.*",instance!="b"}`}, {`{"fed.utf8 name","a label"="x"}`},
-			{"up{"}, {""}, {`{a=""}`}, {`{job=~".*"}`},
+			{"up{"}, {""}, {`{a="",__name__=~"fed.*"}`}, {`{job=~".*",__name__=~"fed.*"}`},
 		} {
 			what := fmt.Sprintf("Accept: %s, match[]=%q", accept, matches)
 			code, contentType, want, err := federation(base, accept, matches)
