@@ -29,6 +29,26 @@ import (
 
 func cut(s string) (k, v string, ok bool) { return strings.Cut(s, "=") }
 
+// lockPatience is how long a program waits for the one before it to end: one that
+// was on trial needs a moment to see that it was left alone.
+const lockPatience = 5 * time.Second
+
+func waitLock(ctx context.Context, dir string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		f, err := lockDir(dir)
+		if err == nil {
+			return f, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // Run joins a cluster if that has not been done, and works until ctx ends.
 func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) error {
 	if err := cfg.validate(); err != nil {
@@ -37,7 +57,7 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w (choose another one with --data-dir)", err)
 	}
-	lock, err := lockDir(cfg.DataDir)
+	lock, err := waitLock(ctx, cfg.DataDir)
 	if err != nil {
 		return err
 	}
