@@ -33,7 +33,7 @@ type Config struct {
 	MaxLabelName       int           // bytes; default 200
 	MaxLabelValue      int           // bytes; default 2,048
 	MaxSeriesPerSource int           // series that one source may have active; default 50,000
-	MaxKnownSeries     int           // series remembered between requests, for all sources; default 1 million
+	MaxKnownSeries     int           // series remembered between requests, for all sources; half of it in steady use; default 4 million
 	ActiveWindow       time.Duration // a series not written for one to two of these is no longer active; default 30 min
 	MaxAhead           time.Duration // how far a sample's time may lie in the future; default 10 min
 	MaxNewPerMinute    int           // series that the storage does not know, from one source; default 30,000, or 3/5 of MaxSeriesPerSource
@@ -81,7 +81,7 @@ func (c *Config) setDefaults() {
 		value int
 	}{
 		{&c.MaxBody, 8 << 20}, {&c.MaxDecoded, 32 << 20}, {&c.MaxRatio, 100}, {&c.MaxLabels, 64}, {&c.MaxLabelName, 200},
-		{&c.MaxLabelValue, 2048}, {&c.MaxSeriesPerSource, 50_000}, {&c.MaxKnownSeries, 1_000_000},
+		{&c.MaxLabelValue, 2048}, {&c.MaxSeriesPerSource, 50_000}, {&c.MaxKnownSeries, 4_000_000},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
