@@ -13,7 +13,7 @@ import (
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-		return nil, fmt.Errorf("another agent uses %s; stop it, or choose another directory with --data-dir", dir)
+		return nil, fmt.Errorf("%w %s; stop it, or choose another directory with --data-dir", errInUse, dir)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
 	if err != nil {

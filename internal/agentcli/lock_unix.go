@@ -17,7 +17,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("another agent uses %s; stop it, or choose another directory with --data-dir", dir)
+		return nil, fmt.Errorf("%w %s; stop it, or choose another directory with --data-dir", errInUse, dir)
 	}
 	return f, nil
 }

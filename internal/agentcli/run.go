@@ -33,13 +33,16 @@ func cut(s string) (k, v string, ok bool) { return strings.Cut(s, "=") }
 // was on trial needs a moment to see that it was left alone.
 const lockPatience = 5 * time.Second
 
+// errInUse is why a directory cannot be locked that will be free when its agent ends.
+var errInUse = errors.New("another agent uses")
+
 func waitLock(ctx context.Context, dir string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	for {
 		f, err := lockDir(dir)
-		if err == nil {
-			return f, nil
+		if !errors.Is(err, errInUse) {
+			return f, err
 		}
 		select {
 		case <-ctx.Done():

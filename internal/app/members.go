@@ -14,7 +14,7 @@ import (
 // membersDelay gathers changes of membership that come together.
 const membersDelay = 20 * time.Millisecond
 
-// follow keeps this server's part of the work in step with who is alive.
+// followMembers keeps this server's part of the work in step with who is alive.
 func (a *App) followMembers(ctx context.Context) error {
 	defer a.cluster.Subscribe(a.wakeMembers)()
 	defer a.catalog.Subscribe(func(ch catalog.Change) {

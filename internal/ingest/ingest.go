@@ -33,7 +33,7 @@ type Config struct {
 	MaxLabelName       int           // bytes; default 200
 	MaxLabelValue      int           // bytes; default 2,048
 	MaxSeriesPerSource int           // series that one source may have active; default 50,000
-	MaxKnownSeries     int           // series remembered between requests, for all sources; half of it in steady use; default 4 million
+	MaxKnownSeries     int           // series remembered between requests, for all sources; half of it is sure to be while in use; default 4 million
 	ActiveWindow       time.Duration // a series not written for one to two of these is no longer active; default 30 min
 	MaxAhead           time.Duration // how far a sample's time may lie in the future; default 10 min
 	MaxNewPerMinute    int           // series that the storage does not know, from one source; default 30,000, or 3/5 of MaxSeriesPerSource

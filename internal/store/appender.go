@@ -81,21 +81,28 @@ func (a *appender) known(ref storage.SeriesRef) storage.SeriesRef {
 
 // series is the reference for the database of a series that is known, or made now.
 func (a *appender) series(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
-	ref = a.known(ref)
-	if ref == 0 {
-		if g, ok := a.app.(storage.GetRef); ok {
-			ref, _ = g.GetRef(l, l.Hash())
-		}
-		if ref == 0 {
-			ref, made, err := a.h.births.bear(&a.born, l, t, v)
-			if !made {
-				a.met = max(a.met, ref)
-			}
-			return ref, err
+	if ref = a.known(ref); ref == 0 {
+		return a.find(l, t, v)
+	}
+	if ref > a.met {
+		a.met = ref
+	}
+	return ref, nil
+}
+
+// find looks for a series by its labels, and makes it when there is none.
+func (a *appender) find(l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if g, ok := a.app.(storage.GetRef); ok {
+		if ref, _ := g.GetRef(l, l.Hash()); ref != 0 {
+			a.met = max(a.met, ref)
+			return ref, nil
 		}
 	}
-	a.met = max(a.met, ref)
-	return ref, nil
+	ref, made, err := a.h.births.bear(&a.born, l, t, v)
+	if !made {
+		a.met = max(a.met, ref)
+	}
+	return ref, err
 }
 
 func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
@@ -105,12 +112,7 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	if t < a.late.recent {
 		a.late.note(t)
 	}
-	got, err := a.known(ref), error(nil)
-	if got == 0 {
-		got, err = a.series(ref, l, t, v)
-	} else if got > a.met {
-		a.met = got
-	}
+	got, err := a.series(ref, l, t, v)
 	if err == nil {
 		got, err = a.app.Append(got, l, t, v)
 	}
