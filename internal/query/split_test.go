@@ -165,8 +165,10 @@ func TestKeptAnswersAreRight(t *testing.T) {
 	}
 	smith := promqlsmith.New(mathrand.New(mathrand.NewSource(int64(seed))), smithSeries, promqlsmith.WithEnableOffset(true), promqlsmith.WithEnableAtModifier(true), promqlsmith.WithAtModifierMaxTimestamp(p.now.UnixMilli()))
 	for range 25 {
-		if e := smith.WalkRangeQuery().String(); len(e) < 200 && strings.Count(e, ":") < 2 && !strings.Contains(e, "topk") && !strings.Contains(e, "bottomk") && !strings.Contains(e, "limit") {
-			// Nested subqueries take minutes, and among equals any may be the first.
+		if e := smith.WalkRangeQuery().String(); len(e) < 200 && strings.Count(e, ":") < 2 && !strings.Contains(e, "topk") && !strings.Contains(e, "bottomk") && !strings.Contains(e, "limit") && !strings.Contains(e, "count_values") {
+			// Nested subqueries take minutes, among equals any may be the first,
+			// and a sum's last digit, which depends on the order of its terms,
+			// would become a label.
 			exprs = append(exprs, e)
 		}
 	}
@@ -218,6 +220,14 @@ func TestKeptAnswersAreRight(t *testing.T) {
 			}
 		}
 	}
+	// Chance may not have asked again about a time whose samples have changed.
+	late := rangeQuery{"sum(m0)", p.now.Add(-20 * time.Hour), p.now, time.Minute}
+	require.NoError(t, same(ask(t, plain, late), ask(t, kept, late)))
+	app := p.Appender(context.Background())
+	_, err := app.Append(0, labels.FromStrings("__name__", "m0", "a", "1", "b", "5"), p.now.Add(-10*time.Hour).UnixMilli()+1, 1e6)
+	require.NoError(t, err)
+	require.NoError(t, app.Commit())
+	require.NoError(t, same(ask(t, plain, late), ask(t, kept, late)))
 	t.Logf("%.0f steps kept, %.0f computed, %d queries refused alike", counter(t, reg, "panoptes_query_cache_steps_hit_total"), counter(t, reg, "panoptes_query_cache_steps_missed_total"), refused)
 	require.Greater(t, counter(t, reg, "panoptes_query_cache_steps_hit_total"), 10_000.0)
 	require.Positive(t, counter(t, reg, "panoptes_query_cache_outdated_total"))
