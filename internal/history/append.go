@@ -9,16 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"panoptes/internal/model"
 )
 
 // Bounds of what is written.
 const (
-	maxEventBytes = 1 << 20 // one event, all fields
-	maxGroup      = 4096    // events in one transaction
-	maxWaiting    = 1 << 17 // events that wait for the disk
+	maxGroup   = 4096    // events in one transaction
+	maxWaiting = 1 << 17 // events that wait for the disk
 )
 
 // request is one call of Append that waits for its commit.
@@ -39,7 +36,7 @@ func (h *History) Append(ctx context.Context, events ...model.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	if err := validate(events); err != nil {
+	if err := model.ValidateEvents(events); err != nil {
 		return err
 	}
 	req := &request{events: events, done: make(chan error, 1)}
@@ -70,33 +67,6 @@ func (h *History) Append(ctx context.Context, events ...model.Event) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-func validate(events []model.Event) error {
-	var inv model.Invalid
-	for i, e := range events {
-		at := model.Index("events", i)
-		if _, err := ulid.ParseStrict(e.ID); err != nil {
-			inv.Add(at+".id", "%q is not a ULID", e.ID)
-		}
-		if e.Kind == "" {
-			inv.Add(at+".kind", "must be given")
-		}
-		if e.Time.IsZero() {
-			inv.Add(at+".time", "must be given")
-		}
-		if len(e.Data) > 0 && !json.Valid(e.Data) {
-			inv.Add(at+".data", "is not valid JSON")
-		}
-		size := len(e.Subject) + len(e.Name) + len(e.Severity) + len(e.Actor) + len(e.Message) + len(e.Code) + len(e.Data) + len(e.Kind)
-		for k, v := range e.Labels {
-			size += len(k) + len(v)
-		}
-		if size > maxEventBytes {
-			inv.Add(at, "has %d bytes; %d are allowed", size, maxEventBytes)
-		}
-	}
-	return inv.Err()
 }
 
 // withdraw takes back a request that nobody has begun to write.

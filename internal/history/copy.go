@@ -109,7 +109,7 @@ func (h *History) Digests(ctx context.Context, from, to time.Time) (out []model.
 // here. Unlike after Append nobody is told of them: they are old, and must not
 // raise anything. The errors are those of Append.
 func (h *History) Import(ctx context.Context, events ...model.Event) (added int, err error) {
-	if err := validate(events); err != nil {
+	if err := model.ValidateEvents(events); err != nil {
 		return 0, err
 	}
 	const group = 512 // so that Append waits for milliseconds only

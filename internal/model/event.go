@@ -3,6 +3,8 @@ package model
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // EventKind says what an event tells of.
@@ -30,6 +32,41 @@ type Event struct {
 	Code     string            `json:"code,omitempty"`     // stable code, e.g. "check.down", that pages translate
 	Labels   map[string]string `json:"labels,omitempty"`
 	Data     json.RawMessage   `json:"data,omitempty"` // details; see the emitting package
+}
+
+// MaxEventBytes bounds one event, all fields.
+const MaxEventBytes = 1 << 20
+
+// ValidateEvents names what keeps events from being stored anywhere; it returns
+// nil or an Invalid.
+func ValidateEvents(events []Event) error {
+	var inv Invalid
+	for i := range events {
+		e := &events[i]
+		at := Index("events", i)
+		if _, err := ulid.ParseStrict(e.ID); err != nil {
+			inv.Add(at+".id", "%q is not a ULID", e.ID)
+		}
+		if e.Kind == "" {
+			inv.Add(at+".kind", "must be given")
+		}
+		if e.Time.IsZero() {
+			inv.Add(at+".time", "must be given")
+		} else if _, err := e.Time.MarshalJSON(); err != nil {
+			inv.Add(at+".time", "%v", err)
+		}
+		if len(e.Data) > 0 && !json.Valid(e.Data) {
+			inv.Add(at+".data", "is not valid JSON")
+		}
+		size := len(e.Subject) + len(e.Name) + len(e.Severity) + len(e.Actor) + len(e.Message) + len(e.Code) + len(e.Data) + len(e.Kind)
+		for k, v := range e.Labels {
+			size += len(k) + len(v)
+		}
+		if size > MaxEventBytes {
+			inv.Add(at, "has %d bytes; %d are allowed", size, MaxEventBytes)
+		}
+	}
+	return inv.Err()
 }
 
 // EventQuery selects events, newest first. Empty fields select all.

@@ -249,3 +249,29 @@ func TestReturningServerCatchesUp(t *testing.T) {
 	require.Zero(t, b.outOfOrder(), "the backlog came in order")
 	require.Eventually(t, func() bool { return len(a.segments()) <= 1 }, patience, 5*time.Millisecond, "what all have is deleted")
 }
+
+// hanging is a history that never answers, as that of a server that is killed
+// now.
+type hanging struct{ context.Context }
+
+func (h hanging) Append(context.Context, ...model.Event) error {
+	<-h.Done()
+	return h.Err()
+}
+
+// A server that dies while it stores an event has handed it on: nobody has
+// for himself what the others only find when they compare.
+func TestEventsAreHandedOnFirst(t *testing.T) {
+	c := newCluster(t, "a", "b")
+	a, b := c.nodes["a"], c.nodes["b"]
+	ctx, kill := context.WithCancel(context.Background())
+	a.deps.Events = hanging{ctx}
+	c.startAll()
+	e := event("the last word")
+	done := make(chan error, 1)
+	go func() { done <- a.relay.AppendEvents(context.Background(), e) }()
+	require.Eventually(t, func() bool { return len(b.allEvents(t)) == 1 }, patience, time.Millisecond)
+	kill()
+	require.ErrorIs(t, <-done, context.Canceled, "it is not acknowledged")
+	require.Contains(t, b.allEvents(t), e.ID)
+}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -63,14 +62,14 @@ func (r *Relay) AppendEvents(ctx context.Context, events ...model.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	for i := range events {
-		if _, err := json.Marshal(&events[i]); err != nil { // it would spoil what is sent with it
-			return model.Invalid{{Field: model.Index("events", i), Msg: err.Error()}}
-		}
+	if r.alone.Load() {
+		return r.deps.Events.Append(ctx, events...)
 	}
-	if err := r.deps.Events.Append(ctx, events...); err != nil || r.alone.Load() {
+	if err := model.ValidateEvents(events); err != nil { // nobody would store them
 		return err
 	}
+	// The log first, as with samples: a server that dies between the two must
+	// not keep for itself what nobody will ever hear of.
 	g, err := r.journal.stage(func(s *stager) {
 		for i := range events {
 			f := s.frame(eventBytes(&events[i]))
@@ -78,6 +77,9 @@ func (r *Relay) AppendEvents(ctx context.Context, events ...model.Event) error {
 		}
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.deps.Events.Append(ctx, events...); err != nil {
 		return err
 	}
 	return r.await(ctx, g)

@@ -131,7 +131,13 @@ func TestRefusedIsNotRelayed(t *testing.T) {
 	require.Equal(t, 2, b.count("m"))
 	require.Equal(t, 1, b.count("last"))
 
-	require.Error(t, a.relay.AppendEvents(context.Background(), model.Event{ID: "no ulid"}))
+	bad := event("good")
+	bad.Data = []byte("{")
+	var inv model.Invalid
+	require.ErrorAs(t, a.relay.AppendEvents(context.Background(), event("good, too"), bad), &inv)
+	require.Equal(t, "events[1].data", inv[0].Field)
+	require.NoError(t, a.relay.AppendEvents(context.Background(), event("last")))
+	require.Len(t, b.allEvents(t), 1, "nothing of what is refused here is sent")
 }
 
 // Without destinations there is no log.
