@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"panoptes/internal/model"
@@ -32,16 +30,6 @@ type entry struct {
 type shared struct {
 	Entries []entry  `json:"entries,omitempty"`
 	States  []*state `json:"states,omitempty"`
-}
-
-// Session is an agent that talks to a server.
-type Session struct {
-	NodeID string            `json:"node"`
-	Server string            `json:"server"`
-	Since  time.Time         `json:"since"`
-	Labels map[string]string `json:"labels,omitempty"` // of its own file
-	Checks bool              `json:"checks"`           // it runs checks: it offers to, and the servers allow it
-	Hello  uplink.Hello      `json:"hello"`
 }
 
 // admit makes the stream the one of its agent, unless it comes from a copy.
@@ -233,14 +221,8 @@ func (h *Hosts) Merge(b []byte) error {
 			continue
 		}
 		if e.Server == h.cfg.NodeID {
-			// What this server said before it was started anew is not true any more.
-			if e.Version > h.version && e.Open {
-				h.version = e.Version
-				if s := h.sessions[e.Node]; s != nil {
-					answers = append(answers, h.word(entry{Node: e.Node, Open: true, Run: s.hello.Run, Since: e.Since, Hello: &s.hello, Labels: s.hello.Labels}))
-				} else {
-					answers = append(answers, h.word(entry{Node: e.Node, Run: e.Run, Since: h.deps.Now().UTC()}))
-				}
+			if word, ok := h.recant(e); ok {
+				answers = append(answers, word)
 			}
 			continue
 		}
@@ -284,6 +266,25 @@ func (h *Hosts) Merge(b []byte) error {
 	return nil
 }
 
+// recant answers what this server said of an agent before it was started anew:
+// no stream of that time is there any more. What it has said since holds, even
+// if its clock was ahead then. h.mu is held.
+func (h *Hosts) recant(e entry) (word entry, ok bool) {
+	said, spoken := h.entries[e.Node][h.cfg.NodeID]
+	if e.Version <= said.Version {
+		return entry{}, false
+	}
+	h.version = max(h.version, e.Version)
+	switch {
+	case spoken:
+		return h.word(said), true
+	case e.Open:
+		return h.word(entry{Node: e.Node, Run: e.Run, Since: h.deps.Now().UTC()}), true
+	}
+	h.put(e) // that it is gone, and how it took leave, is still true
+	return entry{}, false
+}
+
 // twice settles who is right when an agent of ours talks to another server as
 // well: it has moved, it was started anew, or there are two machines.
 func (h *Hosts) twice(ctx context.Context, e entry) {
@@ -309,79 +310,6 @@ func (h *Hosts) twice(ctx context.Context, e entry) {
 
 // wall is when a stream began, by the wall clock.
 func (h *Hosts) wall(s *session) time.Time { return h.deps.Now().Add(-time.Since(s.since)) }
-
-// holder is the server that an agent talks to, as far as is known.
-func (h *Hosts) holder(node string) (entry, bool) {
-	alive := h.deps.Alive()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.holderLocked(node, alive)
-}
-
-func (h *Hosts) holderLocked(node string, alive []string) (entry, bool) {
-	var best entry
-	found := false
-	for server, e := range h.entries[node] {
-		if !e.Open || server != h.cfg.NodeID && !slices.Contains(alive, server) || server == h.cfg.NodeID && h.sessions[node] == nil {
-			continue
-		}
-		if !found || e.Since.After(best.Since) {
-			best, found = e, true
-		}
-	}
-	return best, found
-}
-
-// Sessions lists all agents that talk to a live server, sorted by node.
-func (h *Hosts) Sessions() []Session {
-	alive := h.deps.Alive()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []Session
-	for _, node := range slices.Sorted(maps.Keys(h.entries)) {
-		e, ok := h.holderLocked(node, alive)
-		if !ok || e.Hello == nil {
-			continue
-		}
-		runs, _ := h.runsChecks(node, e.Hello)
-		out = append(out, Session{NodeID: node, Server: e.Server, Since: e.Since, Labels: e.Labels, Checks: runs, Hello: *e.Hello})
-	}
-	return out
-}
-
-// Hello is what an agent said of itself last.
-func (h *Hosts) Hello(node string) (uplink.Hello, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.sessions[node]; s != nil {
-		return s.hello, true
-	}
-	if st := h.states[node]; st != nil && st.Hello != nil {
-		return *st.Hello, true
-	}
-	return uplink.Hello{}, false
-}
-
-// Connected lists the agents that talk to this server, by node id.
-func (h *Hosts) Connected() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Sorted(maps.Keys(h.sessions))
-}
-
-// Checkers lists the agents that run checks, or did when they were last heard
-// of, in any order: a region whose agents are gone is still one that should vote.
-func (h *Hosts) Checkers() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []string
-	for id, st := range h.states {
-		if runs, _ := h.runsChecks(id, st.Hello); runs {
-			out = append(out, id)
-		}
-	}
-	return out
-}
 
 // lastWord is the newest word of any server about an agent.
 func (h *Hosts) lastWord(node string) (e entry) {
