@@ -24,20 +24,65 @@ type Alert struct {
 	GeneratorURL string
 }
 
-// Limits of one alert.
+// Limits of one alert. Its labels are those of a series, a thousand at most, and
+// what a rule, its group and its record add.
 const (
-	maxLabels     = 64
-	maxLabelBytes = 16 << 10
+	maxLabels          = 1200
+	maxLabelBytes      = 192 << 10
+	maxAnnotationBytes = 32 << 10
+	maxMessageBytes    = 1 << 10   // of an event's message
+	maxDataBytes       = 256 << 10 // of an event's data
 )
 
-// Put takes alerts in. Sending an alert again changes nothing but its end. Those
-// that are not valid are refused and named in a model.Invalid; the others are taken.
+// cutMark stands behind a text that was cut, whatever language it is in.
+const cutMark = " […]"
+
+// Fit returns the alert as it is kept: annotations that are too long are cut,
+// visibly, and what is not UTF-8 is replaced. Labels stay as long as they are:
+// they say which alert it is.
+func (n Alert) Fit() Alert {
+	n.Labels, n.Annotations = readable(n.Labels), readable(n.Annotations)
+	size := func(most int) (sum int) {
+		for k, v := range n.Annotations {
+			sum += len(k) + min(len(v), most)
+		}
+		return sum
+	}
+	most := maxAnnotationBytes
+	for size(most) > maxAnnotationBytes && most > 2*len(cutMark) {
+		most /= 2
+	}
+	for k, v := range n.Annotations {
+		n.Annotations[k] = cut(v, most)
+	}
+	return n
+}
+
+func readable(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = strings.ToValidUTF8(v, "\ufffd")
+	}
+	return out
+}
+
+// cut shortens a text to n bytes, the mark included.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:max(n-len(cutMark), 0)], "") + cutMark
+}
+
+// Put takes alerts in, as Fit returns them. Sending an alert again changes
+// nothing but its end. Those that are not valid are refused and named in a
+// model.Invalid; the others are taken.
 func (a *Alerting) Put(ctx context.Context, notices ...Alert) error {
 	var inv model.Invalid
 	now := time.Now()
 	list := make([]*amalert.Alert, 0, len(notices))
 	for i, n := range notices {
-		al := a.convert(n, now)
+		al := a.convert(n.Fit(), now)
 		if err := check(al); err != nil {
 			inv.AddErr(model.Index("alerts", i), err)
 			a.metrics.refused.Inc()
@@ -87,17 +132,19 @@ func check(al *amalert.Alert) error {
 	if err := al.Validate(); err != nil {
 		return err
 	}
-	n := 0
-	for _, set := range []pm.LabelSet{al.Labels, al.Annotations} {
-		if len(set) > maxLabels {
-			return fmt.Errorf("has %d labels or annotations; %d are allowed", len(set), maxLabels)
-		}
-		for k, v := range set {
+	for _, part := range []struct {
+		name string
+		set  pm.LabelSet
+		most int // bytes
+	}{{"labels", al.Labels, maxLabelBytes}, {"annotations", al.Annotations, maxAnnotationBytes}} {
+		n := 0
+		for k, v := range part.set {
 			n += len(k) + len(v)
 		}
-	}
-	if n > maxLabelBytes {
-		return fmt.Errorf("labels and annotations have %d bytes; %d are allowed", n, maxLabelBytes)
+		if len(part.set) > maxLabels || n > part.most {
+			return fmt.Errorf("alert %s has %d %s of %d bytes; %d of %d bytes are allowed: %w",
+				cut(al.Name(), 200), len(part.set), part.name, n, maxLabels, part.most, model.ErrLimit)
+		}
 	}
 	return nil
 }
@@ -163,8 +210,11 @@ func (a *Alerting) record(al *amalert.Alert, began bool) {
 	if text == "" {
 		text = al.Name()
 	}
-	ev.Message = strings.TrimPrefix(ev.Code, "alert.") + ": " + text
+	ev.Message = strings.TrimPrefix(ev.Code, "alert.") + ": " + cut(text, maxMessageBytes)
 	ev.Data, _ = json.Marshal(map[string]any{"annotations": al.Annotations, "starts_at": al.StartsAt.UTC(), "generator_url": al.GeneratorURL})
+	if len(ev.Data) > maxDataBytes { // an event that is too large would not be stored at all
+		ev.Data, _ = json.Marshal(map[string]any{"starts_at": al.StartsAt.UTC()})
+	}
 	ev.ID = stableID(ev.Time, ev.Subject, ev.Code, al.StartsAt)
 	a.deps.Record(ev)
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -109,35 +110,76 @@ func (a *App) ownsTarget(key string, j scrape.Job) bool {
 }
 
 // putRules hands what a rule raises to the alerting of all live servers. What
-// the one here takes is enough: the rule says it again every minute.
+// the one here takes is enough: the rule says it again every minute. Alerts that
+// it refuses do not keep the others from the other servers.
 func (a *App) putRules(ctx context.Context, list ...rules.Alert) error {
 	out := make([]alert.Alert, len(list))
 	for i, r := range list {
-		out[i] = alert.Alert{Labels: r.Labels, Annotations: r.Annotations, StartsAt: r.StartsAt, EndsAt: r.EndsAt, GeneratorURL: r.GeneratorURL}
+		out[i] = alert.Alert{Labels: r.Labels, Annotations: r.Annotations, StartsAt: r.StartsAt, EndsAt: r.EndsAt, GeneratorURL: r.GeneratorURL}.Fit()
 	}
-	if err := a.alerting.Put(ctx, out...); err != nil {
-		return err
+	refused := a.alerting.Put(ctx, out...)
+	var inv model.Invalid
+	if refused != nil && !errors.As(refused, &inv) {
+		return refused
 	}
-	body, err := json.Marshal(out)
+	bodies, err := alertBodies(out)
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	for _, id := range a.placement.others() {
 		wg.Go(func() {
-			cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-			defer cancel()
-			conn, err := a.dialNode(id)
-			if err == nil {
-				_, err = conn.Call(cctx, methodAlerts, body)
-			}
-			if err != nil {
-				a.log.Debug("alerts of rules not told", "to", id, "err", err)
+			for _, body := range bodies {
+				err := a.tellAlerts(ctx, id, body)
+				var inv model.Invalid
+				if err != nil && !errors.As(err, &inv) { // it refuses what was refused here
+					a.log.Debug("alerts of rules not told", "to", id, "err", err)
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
-	return nil
+	return refused
+}
+
+func (a *App) tellAlerts(ctx context.Context, id string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := a.dialNode(id)
+	if err == nil {
+		_, err = conn.Call(ctx, methodAlerts, body)
+	}
+	return err
+}
+
+// alertBodies encodes alerts in as many messages as servers take them in.
+func alertBodies(list []alert.Alert) ([][]byte, error) {
+	const most = wire.DefaultMaxMessage / 2
+	var bodies [][]byte
+	var part []json.RawMessage
+	size := 0
+	flush := func() error {
+		b, err := json.Marshal(part)
+		bodies, part, size = append(bodies, b), nil, 0
+		return err
+	}
+	for _, al := range list {
+		b, err := json.Marshal(al)
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > most { // its labels are too long for every server
+			continue
+		}
+		if size+len(b) > most {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+		part, size = append(part, b), size+len(b)+1
+	}
+	return bodies, flush()
 }
 
 // takeScrapes and takeRules take the records as they are now.
