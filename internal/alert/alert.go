@@ -144,6 +144,7 @@ func New(cfg Config, deps Deps) (*Alerting, error) {
 		return nil, errors.New("alert: Receivers must be given")
 	}
 	defaults(&cfg, &deps)
+	anyNames()
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w", cfg.Dir, err)
 	}

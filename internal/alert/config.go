@@ -3,13 +3,16 @@ package alert
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/alertmanager/config"
 	amcommon "github.com/prometheus/alertmanager/config/common"
 	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/featurecontrol"
 	"github.com/prometheus/alertmanager/matcher/compat"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/pkg/labels"
@@ -229,7 +232,7 @@ func decodeRoute(r model.Route) (*config.Route, error) {
 			if len(r.GroupBy) > 1 {
 				inv.Add(field, "\"...\" means all labels and stands alone")
 			}
-		case !compat.IsValidLabelName(pm.LabelName(l)):
+		case !labelName(l):
 			inv.Add(field, "%q is no label name", l)
 		default:
 			n.GroupBy = append(n.GroupBy, pm.LabelName(l))
@@ -265,6 +268,20 @@ func parseDuration(s, field string, lo, hi time.Duration, inv *model.Invalid) *p
 	return &out
 }
 
+// anyNames lets labels have any name in UTF-8, as those of series may have.
+// Alertmanager's parts share one setting in the process, which allows the names
+// of old alone until somebody says otherwise.
+var anyNames = sync.OnceFunc(func() {
+	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
+})
+
+// labelName says whether s may stand in a list of labels. With a comma or a
+// space in it, it is more likely several names in one text.
+func labelName(s string) bool {
+	anyNames()
+	return compat.IsValidLabelName(pm.LabelName(s)) && !strings.ContainsAny(s, ", ")
+}
+
 // parseMatchers reads matchers in Alertmanager's syntax.
 func parseMatchers(list []string, field string, inv *model.Invalid) amcommon.Matchers {
 	var out amcommon.Matchers
@@ -273,6 +290,7 @@ func parseMatchers(list []string, field string, inv *model.Invalid) amcommon.Mat
 			inv.Add(model.Index(field, i), "is longer than 4096 bytes")
 			continue
 		}
+		anyNames()
 		ms, err := compat.Matchers(s, "api")
 		if err == nil && len(ms) == 0 {
 			err = fmt.Errorf("is empty")
@@ -304,7 +322,7 @@ func decodeInhibition(in model.Inhibition) (amcommon.InhibitRule, error) {
 		inv.Add("target_matchers", "must be given: the alerts that are muted")
 	}
 	for i, l := range in.Equal {
-		if !compat.IsValidLabelName(pm.LabelName(l)) {
+		if !labelName(l) {
 			inv.Add(model.Index("equal", i), "%q is no label name", l)
 		}
 	}

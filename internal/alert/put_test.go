@@ -69,3 +69,23 @@ func TestEndlessLabelsAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 }
+
+// Labels may have any name that a series may have: their alerts are routed,
+// grouped and silenced by them.
+func TestNamesInUTF8(t *testing.T) {
+	h := newHook(t)
+	r := start(t, t.TempDir())
+	route := routeTo("hook")
+	route.Matchers, route.GroupBy = []string{`"service.name"="shop"`}, []string{"service.name"}
+	require.NoError(t, r.Update([]model.Receiver{webhook("hook", h.URL)}, []model.Route{route}, nil, nil))
+	labels := map[string]string{"alertname": "Down", "service.name": "shop"}
+	require.NoError(t, r.Put(t.Context(), alert.Alert{Labels: labels, EndsAt: time.Now().Add(time.Hour)}))
+	require.Eventually(t, func() bool { return len(h.messages()) == 1 }, soon, 5*time.Millisecond)
+	require.Equal(t, labels, h.messages()[0].Alerts[0].Labels)
+	_, err := r.SetSilence(t.Context(), alert.Silence{Matchers: []string{`"service.name"=shop`}, EndsAt: time.Now().Add(time.Hour), CreatedBy: "alice", Comment: "works"})
+	require.NoError(t, err)
+	list, err := r.Alerts(t.Context(), `"service.name"=~"sh.*"`)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, "suppressed", list[0].Status)
+}
