@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"panoptes/internal/model"
 )
@@ -24,65 +25,6 @@ func contradiction(format string, args ...any) error {
 	return &inconsistent{fmt.Sprintf(format, args...)}
 }
 
-// index knows the types and series of all groups.
-type index struct {
-	kinds  map[string]map[dto.MetricType]map[string]struct{} // name → type → keys of the groups
-	series map[uint64]string                                 // hash of a series → key of its group
-}
-
-func newIndex() index {
-	return index{kinds: map[string]map[dto.MetricType]map[string]struct{}{}, series: map[uint64]string{}}
-}
-
-func (x index) add(key string, f *family) {
-	byKind := x.kinds[f.name]
-	if byKind == nil {
-		byKind = map[dto.MetricType]map[string]struct{}{}
-		x.kinds[f.name] = byKind
-	}
-	if byKind[f.kind] == nil {
-		byKind[f.kind] = map[string]struct{}{}
-	}
-	byKind[f.kind][key] = struct{}{}
-	for _, s := range f.series {
-		x.series[s.labels.Hash()] = key
-	}
-}
-
-func (x index) remove(key string, f *family) {
-	delete(x.kinds[f.name][f.kind], key)
-	if len(x.kinds[f.name][f.kind]) == 0 {
-		delete(x.kinds[f.name], f.kind)
-	}
-	if len(x.kinds[f.name]) == 0 {
-		delete(x.kinds, f.name)
-	}
-	for _, s := range f.series {
-		if h := s.labels.Hash(); x.series[h] == key {
-			delete(x.series, h)
-		}
-	}
-}
-
-// elsewhere returns a group other than key, and those of own that stay, in which
-// name has a type that fits.
-func (x index) elsewhere(name, key string, stays map[string]*family, fits func(dto.MetricType) bool) (where string, kind dto.MetricType, found bool) {
-	if f := stays[name]; f != nil && fits(f.kind) {
-		return key, f.kind, true
-	}
-	for kind, keys := range x.kinds[name] {
-		if !fits(kind) {
-			continue
-		}
-		for k := range keys {
-			if k != key {
-				return k, kind, true
-			}
-		}
-	}
-	return "", 0, false
-}
-
 // parts are the endings that series of a type have behind their family's name.
 func parts(kind dto.MetricType) []string {
 	switch kind {
@@ -94,16 +36,20 @@ func parts(kind dto.MetricType) []string {
 	return nil
 }
 
-// check says what keeps families from being pushed to a group. p.mu is held.
-func (p *Pushgateway) check(key string, families []*family, replace bool) error {
-	g := p.groups[key]
-	stays := map[string]*family{} // metrics of the group that the push does not touch
-	total, size, freed := 0, int64(0), int64(0)
+// check says what keeps families from being pushed to a group by who is bound
+// to labels. p.mu is held.
+func (p *Pushgateway) check(key string, bound labels.Labels, families []*family, replace bool) error {
+	g, sp := p.groups[key], p.index.space(bound.String())
+	stays := map[string]*family{}                              // metrics of the group that the push does not touch
+	total, size, freed, own := 0, int64(0), int64(0), int64(0) // own: freed in the space
 	if g != nil {
 		for name, f := range g.families {
 			stays[name] = f
 			freed += int64(len(f.data))
 		}
+	}
+	if g != nil && g.space == sp {
+		own = freed
 	}
 	if replace {
 		clear(stays)
@@ -122,15 +68,19 @@ func (p *Pushgateway) check(key string, families []*family, replace bool) error 
 		return p.tooManySeries()
 	case (g == nil || !g.exists()) && p.full(g):
 		return fmt.Errorf("there are %d groups already, the limit; delete what is no longer pushed: %w", p.living, errTooMuch)
+	case (g == nil || !g.exists()) && sp.full(g, p.cfg.MaxGroups):
+		return fmt.Errorf("there are %d groups with %s already, the limit of who is bound to labels; delete what is no longer pushed: %w", sp.living, bound, errTooMuch)
 	case size > freed && p.bytes-freed+size > p.cfg.MaxBytes:
 		return fmt.Errorf("all groups together may have %d bytes; delete what is no longer pushed: %w", p.cfg.MaxBytes, errTooMuch)
+	case size > own && sp.bytes-own+size > sp.share(p.cfg.MaxBytes):
+		return fmt.Errorf("all groups with %s together may have %d bytes; delete what is no longer pushed: %w", bound, sp.share(p.cfg.MaxBytes), errTooMuch)
 	}
 	all := map[string]*family{} // of the push
 	for _, f := range families {
 		all[f.name] = f
 	}
 	for _, f := range families {
-		if where, kind, found := p.index.elsewhere(f.name, key, stays, func(k dto.MetricType) bool { return k != f.kind }); found {
+		if where, kind, found := sp.elsewhere(f.name, key, stays, func(k dto.MetricType) bool { return k != f.kind }); found {
 			return contradiction("metric %s is a %s here and a %s in group %s", f.name, lower(f.kind), lower(kind), where)
 		}
 		for _, end := range parts(f.kind) {
@@ -138,7 +88,7 @@ func (p *Pushgateway) check(key string, families []*family, replace bool) error 
 			if all[name] != nil {
 				return contradiction("metric %s is also a part of the %s %s", name, lower(f.kind), f.name)
 			}
-			if where, _, found := p.index.elsewhere(name, key, stays, func(dto.MetricType) bool { return true }); found {
+			if where, _, found := sp.elsewhere(name, key, stays, func(dto.MetricType) bool { return true }); found {
 				return contradiction("metric %s of group %s is also a part of the %s %s", name, where, lower(f.kind), f.name)
 			}
 		}
@@ -155,13 +105,18 @@ func (p *Pushgateway) check(key string, families []*family, replace bool) error 
 				}
 				return false
 			}
-			if where, kind, found := p.index.elsewhere(base, key, stays, holds); found {
+			if where, kind, found := sp.elsewhere(base, key, stays, holds); found {
 				return contradiction("metric %s is also a part of the %s %s in group %s", f.name, lower(kind), base, where)
 			}
 		}
 		for _, s := range f.series {
-			if where := p.index.series[s.labels.Hash()]; where != "" && where != key {
+			where := p.index.series[s.labels.Hash()]
+			switch other := p.groups[where]; {
+			case where == "" || where == key:
+			case other != nil && other.within(bound):
 				return contradiction("series %s is pushed in group %s already", brief(s.labels), where)
+			default: // of others, whose groups stay their own affair
+				return contradiction("series %s is pushed in another group already", brief(s.labels))
 			}
 		}
 	}

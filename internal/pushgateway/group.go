@@ -24,7 +24,9 @@ type group struct {
 	pushed   moment
 	failed   moment
 	families map[string]*family
+	bound    bound
 
+	space  *space
 	times  []*series // of pushed and failed
 	digest uint64    // of all versions
 }
@@ -40,6 +42,17 @@ type moment struct {
 	Version int64 `json:"v,omitempty"`
 	At      int64 `json:"t,omitempty"`
 }
+
+// bound are the labels that who changed a group last is bound to.
+type bound struct {
+	Version int64             `json:"v,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+func (b bound) name() string { return labels.FromMap(b.Labels).String() }
+
+// unbound is the name of the space of those who are bound to nothing.
+const unbound = "{}"
 
 // family is what was pushed under one name. All but its series' references is
 // never changed.
@@ -70,6 +83,7 @@ type record struct {
 	Pushed   moment            `json:"pushed"`
 	Failed   moment            `json:"failed"`
 	Families []familyRecord    `json:"families,omitempty"`
+	Bound    bound             `json:"bound,omitzero"`
 }
 
 type familyRecord struct {
@@ -89,7 +103,7 @@ func (r *record) latest() int64 {
 
 // record returns all of g.
 func (g *group) record() *record {
-	r := &record{Labels: g.labels.Map(), Cleared: g.cleared, Deleted: g.deleted, Pushed: g.pushed, Failed: g.failed}
+	r := &record{Labels: g.labels.Map(), Cleared: g.cleared, Deleted: g.deleted, Pushed: g.pushed, Failed: g.failed, Bound: g.bound}
 	for _, name := range slices.Sorted(maps.Keys(g.families)) {
 		f := g.families[name]
 		r.Families = append(r.Families, familyRecord{Version: f.version, Data: f.data})
@@ -116,8 +130,13 @@ func (p *Pushgateway) take(r *record) (news bool, gone []*series) {
 		if len(p.groups) >= mostKept*p.cfg.MaxGroups {
 			return false, nil
 		}
-		g = &group{key: key, labels: ls, families: map[string]*family{}}
+		g = &group{key: key, labels: ls, families: map[string]*family{}, bound: r.Bound}
 		p.groups[key] = g
+		p.index.enter(g, g.bound.name())
+	} else if r.Bound.Version > g.bound.Version {
+		p.index.leave(g)
+		g.bound = r.Bound
+		p.index.enter(g, g.bound.name())
 	}
 	before, existed := g.digest, g.exists()
 	g.cleared, g.deleted = max(g.cleared, r.Cleared), max(g.deleted, r.Deleted)
@@ -128,7 +147,7 @@ func (p *Pushgateway) take(r *record) (news bool, gone []*series) {
 		for _, s := range f.series {
 			old[s.labels.Hash()] = s
 		}
-		p.index.remove(key, f)
+		p.index.remove(g, f)
 		p.bytes -= int64(len(f.data))
 		delete(g.families, f.name)
 	}
@@ -153,7 +172,7 @@ func (p *Pushgateway) take(r *record) (news bool, gone []*series) {
 			remove(have)
 		}
 		g.families[f.name] = f
-		p.index.add(key, f)
+		p.index.add(g, f)
 		p.bytes += int64(len(f.data))
 	}
 	for _, f := range g.families {
@@ -165,8 +184,10 @@ func (p *Pushgateway) take(r *record) (news bool, gone []*series) {
 	switch {
 	case g.exists() && !existed:
 		p.living++
+		g.space.living++
 	case !g.exists() && existed:
 		p.living--
+		g.space.living--
 		for _, s := range g.times {
 			old[s.labels.Hash()] = s
 		}

@@ -86,7 +86,7 @@ func (p *Pushgateway) takePush(w http.ResponseWriter, r *http.Request, group lab
 	families, err := p.families(metrics, group)
 	if err != nil { // whoever watches the group's times must see it, as of the original
 		p.mu.Lock()
-		return p.fail(group, err, time.Now())
+		return p.fail(group, p.deps.Bound(r.Context()), err, time.Now())
 	}
 	return p.push(r.Context(), group, families, r.Method == http.MethodPut)
 }

@@ -236,6 +236,7 @@ func (p *Pushgateway) forget(now time.Time) {
 	}
 	for key, g := range p.groups {
 		if !g.exists() && g.deleted <= before {
+			p.index.leave(g)
 			delete(p.groups, key)
 		}
 	}

@@ -116,12 +116,13 @@ func (s *series) append(app storage.Appender, t int64) error {
 func (p *Pushgateway) push(ctx context.Context, group labels.Labels, families []*family, replace bool) error {
 	now := time.Now()
 	r := &record{Labels: group.Map()}
-	key := group.String()
+	key, who := group.String(), p.deps.Bound(ctx)
 	p.mu.Lock()
-	if refused := p.check(key, families, replace); refused != nil {
-		return p.fail(group, refused, now)
+	if refused := p.check(key, who, families, replace); refused != nil {
+		return p.fail(group, who, refused, now)
 	}
 	v := p.next(now)
+	r.Bound = bound{v, who.Map()}
 	r.Pushed = moment{v, now.UnixMilli()}
 	if replace {
 		r.Cleared = v
@@ -137,13 +138,14 @@ func (p *Pushgateway) push(ctx context.Context, group labels.Labels, families []
 
 // fail notes that a push was refused, in a group that is there already or may
 // be: what cannot be kept any more is only refused. p.mu is held and given back.
-func (p *Pushgateway) fail(group labels.Labels, refused error, now time.Time) error {
+func (p *Pushgateway) fail(group, who labels.Labels, refused error, now time.Time) error {
 	g := p.groups[group.String()]
-	if (g == nil || !g.exists()) && p.full(g) {
+	if (g == nil || !g.exists()) && (p.full(g) || p.index.space(who.String()).full(g, p.cfg.MaxGroups)) {
 		p.mu.Unlock()
 		return refused
 	}
-	r := &record{Labels: group.Map(), Failed: moment{p.next(now), now.UnixMilli()}}
+	v := p.next(now)
+	r := &record{Labels: group.Map(), Failed: moment{v, now.UnixMilli()}, Bound: bound{v, who.Map()}}
 	p.change(r)
 	p.mu.Unlock()
 	p.publish([]*record{r})
@@ -157,12 +159,16 @@ func (p *Pushgateway) remove(ctx context.Context, groups []labels.Labels) error 
 	var records []*record
 	var gone []*series
 	var number uint64
+	who := p.deps.Bound(ctx)
 	p.mu.Lock()
 	for _, ls := range groups {
-		if p.groups[ls.String()] == nil && len(p.groups) >= 2*p.cfg.MaxGroups {
-			continue
-		}
 		r := &record{Labels: ls.Map(), Deleted: p.next(now)}
+		if p.groups[ls.String()] == nil {
+			if sp := p.index.space(who.String()); len(p.groups) >= 2*p.cfg.MaxGroups || int64(sp.groups) >= 2*sp.share(int64(p.cfg.MaxGroups)) {
+				continue
+			}
+			r.Bound = bound{r.Deleted, who.Map()}
+		}
 		ended, n := p.change(r)
 		records, gone, number = append(records, r), append(gone, ended...), n
 	}
