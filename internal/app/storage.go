@@ -17,6 +17,9 @@ import (
 	"panoptes/internal/store"
 )
 
+// futureLimit is how far ahead of the clock samples are taken.
+const futureLimit = 10 * time.Minute
+
 func (a *App) openStorage() (err error) {
 	hold, err := a.openBucket()
 	if err != nil {
@@ -28,7 +31,7 @@ func (a *App) openStorage() (err error) {
 	}
 	a.store, err = store.New(store.Config{
 		Dir: a.cfg.Path("tsdb"), RetentionTime: a.cfg.Storage.RetentionTime.D(), RetentionSize: int64(a.cfg.Storage.RetentionSize),
-		OutOfOrderWindow: a.cfg.Storage.OutOfOrderWindow.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
+		OutOfOrderWindow: a.cfg.Storage.OutOfOrderWindow.D(), FutureLimit: futureLimit, MinFreeBytes: int64(a.cfg.Storage.MinFree),
 		ReserveBytes: min(64<<20, int64(a.cfg.Storage.ControlReserve)),
 	}, store.Deps{HoldBlock: hold, Logger: a.logger("store"), Registerer: a.registry})
 	if err != nil {
@@ -41,6 +44,7 @@ func (a *App) openStorage() (err error) {
 	}
 	a.relay, err = relay.New(relay.Config{
 		Dir: a.cfg.Path("relay"), NodeID: a.pki.NodeID(), MaxBytes: int64(a.cfg.Relay.MaxBytes), MaxAge: a.cfg.Relay.MaxAge.D(), MinFreeBytes: int64(a.cfg.Storage.MinFree),
+		FutureLimit: futureLimit,
 	}, relay.Deps{
 		Outside: outside, Store: a.store, Events: &sink{store: a.history.Append, follow: a.followEvent}, Dial: a.dialNode, Missed: a.missed,
 		Logger: a.logger("relay"), Registerer: a.registry,

@@ -124,12 +124,15 @@ func (c *cluster) ids() (ids []string) {
 
 // node is one server: store, history, relay and their transport.
 type node struct {
-	c      *cluster
-	id     string
-	dir    string
-	cfg    relay.Config
-	deps   relay.Deps
-	cert   tls.Certificate
+	c    *cluster
+	id   string
+	dir  string
+	cfg  relay.Config
+	deps relay.Deps
+	cert tls.Certificate
+
+	storage store.Config
+
 	store  *store.Store
 	events *history.History
 	relay  *relay.Relay
@@ -151,7 +154,8 @@ func (n *node) openStores() {
 	t := n.c.t
 	t.Helper()
 	n.registry = prometheus.NewRegistry()
-	n.store, n.storeStop = storetest.Start(t, store.Config{Dir: filepath.Join(n.dir, "tsdb")}, store.Deps{Registerer: n.registry})
+	n.storage.Dir = filepath.Join(n.dir, "tsdb")
+	n.store, n.storeStop = storetest.Start(t, n.storage, store.Deps{Registerer: n.registry})
 	var err error
 	n.events, err = history.New(history.Config{Path: filepath.Join(n.dir, "history.db"), MinFreeBytes: -1}, history.Deps{})
 	require.NoError(t, err)

@@ -24,6 +24,10 @@ const (
 type hello struct {
 	Log    string  `json:"log"`
 	Missed *missed `json:"missed,omitempty"` // dropped: to be copied from elsewhere
+	// Clock is the sender's, milliseconds since 1970. What is in the log before
+	// End was taken before that.
+	Clock int64    `json:"clock,omitempty"`
+	End   position `json:"end,omitempty"`
 }
 
 type welcome struct {

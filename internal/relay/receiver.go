@@ -12,103 +12,6 @@ import (
 	"panoptes/internal/wire"
 )
 
-// sources are the servers that send to this one.
-type sources struct {
-	mu   sync.Mutex // guards byID
-	byID map[string]*source
-}
-
-// source is a server that sends. The stream that holds turn alone uses the
-// fields below it.
-type source struct {
-	id   string
-	turn chan struct{}
-
-	logID   string
-	decoder *wire.Decoder
-	pos     position // of the next record the decoder understands; 0: it has no session
-	skip    position // what is before is stored already
-
-	mu      sync.Mutex // guards the fields below
-	replace context.CancelCauseFunc
-	heard   time.Time
-	lag     lag
-	lagAt   time.Time
-}
-
-// Source is a server that sends to this one.
-type Source struct {
-	NodeID    string
-	LastHeard time.Time
-	Lag       time.Duration // age of the oldest entry that it still holds for us
-	Bytes     int64         // that it still holds for us
-}
-
-// Sources lists the servers that have sent something since the start.
-func (r *Relay) Sources() []Source {
-	r.sources.mu.Lock()
-	defer r.sources.mu.Unlock()
-	list := make([]Source, 0, len(r.sources.byID))
-	for id, s := range r.sources.byID {
-		s.mu.Lock()
-		o := Source{NodeID: id, LastHeard: s.heard, Bytes: s.lag.Bytes}
-		if s.lag.Bytes > 0 {
-			o.Lag = time.Duration(s.lag.Millis)*time.Millisecond + time.Since(s.lagAt)
-		}
-		s.mu.Unlock()
-		list = append(list, o)
-	}
-	sortSources(list)
-	return list
-}
-
-func (s *sources) get(id string) *source {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	src := s.byID[id]
-	if src == nil {
-		src = &source{id: id, turn: make(chan struct{}, 1)}
-		s.byID[id] = src
-	}
-	return src
-}
-
-func (s *source) hear() {
-	s.mu.Lock()
-	s.heard = time.Now()
-	s.mu.Unlock()
-}
-
-// setLag takes what the source says of itself.
-func (s *source) setLag(b []byte) {
-	var l lag
-	if json.Unmarshal(b, &l) != nil {
-		return
-	}
-	s.mu.Lock()
-	s.lag, s.lagAt = l, time.Now()
-	s.mu.Unlock()
-}
-
-var errReplaced = fmt.Errorf("the source has connected anew: %w", model.ErrUnavailable)
-
-// take waits until an older stream of the same source has ended. The function
-// it returns ends the turn.
-func (s *source) take(ctx context.Context, cancel context.CancelCauseFunc) (func(), error) {
-	s.mu.Lock()
-	if s.replace != nil {
-		s.replace(errReplaced)
-	}
-	s.replace = cancel
-	s.mu.Unlock()
-	select {
-	case s.turn <- struct{}{}:
-		return func() { <-s.turn }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
 const queuedMessages = 128
 
 // receive serves the stream of a source: it stores what comes and acknowledges
@@ -188,6 +91,7 @@ func (r *Relay) welcome(src *source, s wire.Stream) error {
 	if h.Log != src.logID {
 		src.logID, src.pos = h.Log, 0
 	}
+	src.clock = clock{told: h.Clock, at: time.Now(), end: h.End}
 	if m := h.Missed; m != nil {
 		r.log.Warn("a source has dropped entries that were meant for this server", "node", src.id, "from", time.UnixMilli(m.From), "to", time.UnixMilli(m.To))
 		r.deps.Missed(src.id, time.UnixMilli(m.From), time.UnixMilli(m.To))
@@ -210,6 +114,7 @@ type taker struct {
 	stream wire.Stream
 	frame  wire.Frame // what is to be stored
 	past   wire.Frame // what was stored before
+	newest int64      // time of the newest sample in frame that its source would still take
 }
 
 const (
@@ -233,6 +138,7 @@ func (t *taker) run(ctx context.Context, messages <-chan []byte, free chan<- []b
 			}
 		}
 		t.frame.Reset()
+		t.newest = 0
 		ack := false
 		for b != nil {
 			records, err := t.message(b)
@@ -335,8 +241,12 @@ func (t *taker) records(b []byte) error {
 			f = &t.past
 			f.Reset()
 		}
+		before := t.frame.Samples()
 		if err := src.decoder.Decode(rec.frame, f); err != nil {
 			return &undecodable{src.pos, err}
+		}
+		if t.frame.Samples() > before && !src.clock.disowns(src.pos, rec.to, t.r.cfg.FutureLimit) {
+			t.newest = max(t.newest, rec.to)
 		}
 		src.pos += position(rec.size)
 		b = b[rec.size:]
@@ -347,10 +257,15 @@ func (t *taker) records(b []byte) error {
 // store makes everything decoded durable. While this server can store nothing
 // it says so and tries again.
 func (t *taker) store(ctx context.Context) (refused int, err error) {
+	begun := time.Now()
 	for wait := retryFrom; ; wait = min(2*wait, retryTo) {
 		refused, err = t.tryStore(ctx)
 		if err == nil {
 			return refused, nil
+		}
+		if errors.Is(err, errAhead) && time.Since(begun) > 3*t.r.cfg.AckTimeout {
+			t.r.log.Warn("samples of another server wait", "node", t.src.id, "err", err)
+			return 0, err // the next stream says how late it is there now
 		}
 		text := refusal{Space: errors.Is(err, model.ErrNoSpace), Text: err.Error()}
 		if b, err := encodeJSON(msgRefused, text); err == nil {
@@ -369,6 +284,9 @@ func (t *taker) store(ctx context.Context) (refused int, err error) {
 
 func (t *taker) tryStore(ctx context.Context) (refused int, err error) {
 	r, f := t.r, &t.frame
+	if err := t.ahead(); err != nil {
+		return 0, err
+	}
 	if n := f.Samples() + len(f.Exemplars) + len(f.Metadata); n > 0 {
 		app := r.deps.Store.Appender(context.WithoutCancel(ctx))
 		x, err := t.src.decoder.Append(app, f)

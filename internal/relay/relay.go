@@ -36,6 +36,7 @@ type Config struct {
 	TailBytes    int64         // newest part of the log that is kept in memory; default 32 MiB
 	WindowBytes  int64         // what may be on the way to one server, not acknowledged; default 8 MiB
 	MinFreeBytes int64         // nothing is taken when less is free; default 512 MiB; negative: no limit
+	FutureLimit  time.Duration // how far ahead of the clock the store takes samples; default 10 min
 
 	// AckTimeout is how long a server that is alive and connected may leave
 	// something unacknowledged until it counts as behind: then nobody waits for
@@ -53,6 +54,7 @@ func (c Config) withDefaults() Config {
 	set(&c.TailBytes, 32<<20)
 	set(&c.WindowBytes, 8<<20)
 	set(&c.MinFreeBytes, 512<<20)
+	set(&c.FutureLimit, 10*time.Minute)
 	set(&c.AckTimeout, 10*time.Second)
 	set(&c.ConnectTimeout, 3*time.Second)
 	return c
@@ -80,8 +82,8 @@ func (c Config) Validate() error {
 	if c.MaxBytes < c.SegmentBytes {
 		inv.Add("max_bytes", "must be at least segment_bytes (%d)", c.SegmentBytes)
 	}
-	if c.MaxAge < 0 || c.TailBytes < 0 || c.WindowBytes < 0 || c.AckTimeout < 0 || c.ConnectTimeout < 0 {
-		inv.Add("max_age", "and tail_bytes, window_bytes, ack_timeout and connect_timeout must not be negative")
+	if c.MaxAge < 0 || c.TailBytes < 0 || c.WindowBytes < 0 || c.FutureLimit < 0 || c.AckTimeout < 0 || c.ConnectTimeout < 0 {
+		inv.Add("max_age", "and tail_bytes, window_bytes, future_limit, ack_timeout and connect_timeout must not be negative")
 	}
 	return inv.Err()
 }
@@ -113,6 +115,8 @@ type Deps struct {
 	Free func(dir string) (uint64, error)
 	// Sync makes a file durable; nil means (*os.File).Sync.
 	Sync func(*os.File) error
+	// Now is the clock that samples are held against; nil means time.Now.
+	Now func() time.Time
 }
 
 // Relay is both ends: it sends what its own server took, and receives what
@@ -160,6 +164,9 @@ func New(cfg Config, deps Deps) (*Relay, error) {
 	}
 	if deps.Sync == nil {
 		deps.Sync = (*os.File).Sync
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
 	}
 	if deps.Missed == nil {
 		deps.Missed = func(string, time.Time, time.Time) {}

@@ -148,7 +148,9 @@ func (p *pusher) greet() (from, skip position, err error) {
 	told := d.missed
 	acked := d.acked
 	r.mu.Unlock()
-	b, err := json.Marshal(hello{Log: r.journal.logID, Missed: told})
+	h := hello{Log: r.journal.logID, Missed: told, End: r.journal.index.endPosition()}
+	h.Clock = r.deps.Now().UnixMilli()
+	b, err := json.Marshal(h)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -151,7 +152,23 @@ func (s *Store) notify() {
 func (s *Store) Health() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refusalLocked()
+	if err := s.refusalLocked(); err != nil {
+		return err
+	}
+	return s.aheadLocked(time.Now())
+}
+
+// aheadLocked says that the newest sample comes from a time that the clock has
+// not reached: it was set back since, or is wrong now. What is old by that
+// sample is refused, whatever the clock says.
+func (s *Store) aheadLocked(now time.Time) error {
+	newest := s.h.db.Head().MaxTime()
+	by := newest - now.UnixMilli()
+	if newest == math.MinInt64 || by <= (s.cfg.FutureLimit+time.Minute).Milliseconds() {
+		return nil
+	}
+	return fmt.Errorf("the clock of this server is wrong, or was: the newest sample is of %s, %s ahead of it, and until then what is more than %s older than that sample is refused: %w",
+		time.UnixMilli(newest).UTC().Format(time.RFC3339), (time.Duration(by) * time.Millisecond).Round(time.Second), max(s.cfg.OutOfOrderWindow, 0), model.ErrUnavailable)
 }
 
 // DiskFull reports whether appends are refused for want of space.
