@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -294,6 +295,39 @@ func TestBounds(t *testing.T) {
 			}
 			require.Len(t, told.all(), 1)
 			require.Equal(t, "a", told.all()[0].source)
+		})
+	}
+}
+
+// Series that come and go do not keep a segment from its end, however many they
+// are: only what is ended can be dropped.
+func TestBoundsHoldWhileSeriesComeAndGo(t *testing.T) {
+	for name, round := range map[string]func(i int, at int64) model.Batch{
+		"one in a hundred": func(i int, at int64) model.Batch {
+			return append(rough("m", 100, at), batch(fmt.Sprint("new", i), 1, at)...)
+		},
+		"all": func(i int, at int64) model.Batch { return rough(fmt.Sprint("new", i), 100, at) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, "a", "b")
+			a := c.nodes["a"]
+			a.cfg.SegmentBytes, a.cfg.MaxBytes = 8000, 40_000
+			c.startAll()
+			c.setAlive("a")
+			c.nodes["b"].stop()
+			for i := range 120 {
+				require.NoError(t, a.relay.Append(context.Background(), round(i, now()-1000+int64(i))))
+			}
+			size := func() (n int64) {
+				for _, path := range a.segments() {
+					if fi, err := os.Stat(path); err == nil {
+						n += fi.Size()
+					}
+				}
+				return n
+			}
+			require.Eventually(t, func() bool { return size() <= a.cfg.MaxBytes }, patience, 10*time.Millisecond)
+			require.Greater(t, len(a.segments()), 1)
 		})
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
 )
@@ -46,7 +44,7 @@ type journal struct {
 	open    *segment
 	enc     *wire.Encoder
 	synced  int64
-	started int64 // bytes of the open segment that describe series
+	started int64 // bytes of the open segment that describe series, at most
 	spaceAt time.Time
 
 	index index
@@ -183,7 +181,7 @@ func (j *journal) write() {
 	}
 	close(g.synced)
 	j.mu.Lock()
-	grown := j.open.size >= j.cfg.SegmentBytes && j.open.size >= 4*j.started
+	grown := j.open.size >= j.cfg.SegmentBytes && (j.open.size >= 4*j.started || j.open.size >= min(16*j.cfg.SegmentBytes, j.cfg.MaxBytes/8))
 	if aged := g.shown.UnixMilli()-j.open.created > j.cfg.MaxAge.Milliseconds()/16; (grown || aged) && !j.fresh {
 		j.full = true
 	}
@@ -224,9 +222,7 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 		if err != nil {
 			return err
 		}
-		if len(f.Series) > 0 {
-			j.started += int64(len(buf) - before)
-		}
+		j.started += min(described(f), int64(len(buf)-before))
 		spans.note(written, from, to)
 	}
 	if _, err := j.file.WriteAt(buf, j.open.size); err != nil {
@@ -244,6 +240,14 @@ func (j *journal) writeGroup(frames []*wire.Frame, g *group, fresh bool) error {
 	j.synced = j.open.size
 	j.index.synced(j.open)
 	return nil
+}
+
+// described is what the new series of a frame take before they are compressed.
+func described(f *wire.Frame) (n int64) {
+	for _, ls := range f.Series {
+		n += int64(ls.ByteSize())
+	}
+	return n
 }
 
 // begin opens the next segment. Its name is on the disk before anything in it
@@ -342,61 +346,3 @@ func (j *journal) checkSpace() {
 }
 
 var errLowSpace = fmt.Errorf("the disk of the relay's log is nearly full: %w", model.ErrNoSpace)
-
-// dictionary gives the series of the open segment their numbers.
-type dictionary struct {
-	pages   map[uint64]*page
-	last    *page
-	lastKey uint64
-	labels  map[string]uint32 // of series without a reference
-	next    uint32
-	buf     []byte
-}
-
-type page [1024]uint32 // the number plus one; 0: none
-
-func (d *dictionary) reset() {
-	clear(d.pages)
-	clear(d.labels)
-	d.last, d.next = nil, 0
-}
-
-// number returns the number of a series, which is described in f at first sight.
-func (s *stager) number(ref uint64, ls labels.Labels) (id uint32, f *wire.Frame) {
-	d := &s.j.dict
-	if ref == 0 {
-		return s.numberByLabels(ls)
-	}
-	p := d.last
-	if key := ref >> 10; p == nil || d.lastKey != key {
-		p = d.pages[key]
-		if p == nil {
-			p = &page{}
-			d.pages[key] = p
-		}
-		d.last, d.lastKey = p, key
-	}
-	if id := p[ref&1023]; id != 0 {
-		return id - 1, s.frame(0)
-	}
-	d.next++
-	p[ref&1023] = d.next
-	return d.next - 1, s.describe(ls)
-}
-
-func (s *stager) numberByLabels(ls labels.Labels) (uint32, *wire.Frame) {
-	d := &s.j.dict
-	d.buf = ls.Bytes(d.buf)
-	if id, ok := d.labels[string(d.buf)]; ok {
-		return id, s.frame(0)
-	}
-	d.next++
-	d.labels[string(d.buf)] = d.next - 1
-	return d.next - 1, s.describe(ls)
-}
-
-func (s *stager) describe(ls labels.Labels) *wire.Frame {
-	f := s.frame(int(ls.ByteSize()))
-	f.Series = append(f.Series, ls.WithoutEmpty())
-	return f
-}
