@@ -257,7 +257,11 @@ func TestARegionThatIsCutOffIsNotManyHostsDown(t *testing.T) {
 	w := newWorld(t)
 	s := w.add("n1", hosts.Config{Grace: 200 * time.Millisecond, ProbeEvery: 50 * time.Millisecond})
 	w.answer(func(model.Check) []model.Result { return []model.Result{from("us", "n2", "echo reply", true)} })
-	a, b := w.join("web-1").start(), w.join("web-2").start()
+	a, b := w.join("web-1").start(), w.join("web-2").start(func(_ *agent.Config, d *agent.Deps) {
+		d.Facts = func() agent.Facts {
+			return agent.Facts{Hostname: "web-2", Machine: "web-2", Boot: "boot-1", Addresses: []string{"192.0.2.8"}}
+		}
+	})
 	code := func(h *host) string { o, _ := s.hosts.Host(h.pki.NodeID()); return o.Code }
 	reachable := func(h *host) bool { o, _ := s.hosts.Host(h.pki.NodeID()); return o.Reachable }
 	eventually(t, 5*time.Second, func() bool { return reachable(a) && reachable(b) }, "reachable")

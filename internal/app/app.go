@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,6 +131,7 @@ type App struct {
 	fleet      *hosts.Hosts
 	usage      *hosts.Usage
 	hostAlerts *hostAlerts
+	ownAddr    func(netip.Addr) bool // of this machine
 	hostsView  hostsView
 	nodeCache  nodeCache
 	groups     atomic.Pointer[[]model.HostGroup]

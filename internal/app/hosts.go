@@ -16,9 +16,6 @@ import (
 	"panoptes/internal/wire/uplink"
 )
 
-// methodTry runs a check now that is nowhere on record.
-const methodTry = "probe.try"
-
 func (a *App) openHosts() (err error) {
 	a.hostAlerts = newHostAlerts(a.alerting.Put, a.externalURL(), a.logger("hosts"))
 	a.agentsWake = make(chan struct{}, 1)
@@ -55,7 +52,7 @@ func (a *App) openHosts() (err error) {
 func (a *App) handleHosts(s *wire.Server) {
 	a.fleet.Register(s)
 	wire.HandleJSON(s, methodTry, servers, func(ctx context.Context, _ model.Peer, c uplink.Check) (model.Result, error) {
-		r, err := a.worker.Test(ctx, c.Unwrap())
+		r, err := a.tryHere(ctx, c.Unwrap())
 		r.Samples = nil
 		return r, err
 	})
@@ -271,69 +268,6 @@ func (a *App) online(id string) bool {
 	}
 	h, err := a.fleet.Host(id)
 	return err == nil && h.Server != ""
-}
-
-// Who is asked to reach a silent host.
-const (
-	tryNear = 3 // workers of its region
-	tryFar  = 3 // workers of other regions, one of each
-)
-
-// tryElsewhere has some workers run a check now: near the agent except, and in
-// other regions.
-func (a *App) tryElsewhere(ctx context.Context, c model.Check, except string) []model.Result {
-	home := ""
-	if n, ok := a.agent(except); ok {
-		home = n.Region
-	}
-	byRegion := map[string][]schedule.Worker{}
-	for _, w := range a.placement.all() {
-		if w.ID != except && slices.Contains(w.Roles, roleProbe) {
-			byRegion[w.Region] = append(byRegion[w.Region], w)
-		}
-	}
-	key := "host/" + except
-	asked := schedule.Top(key, byRegion[home], tryNear)
-	delete(byRegion, home)
-	var far []schedule.Worker
-	for _, ws := range byRegion {
-		far = append(far, schedule.Top(key, ws, 1)...)
-	}
-	asked = append(asked, schedule.Top(key, far, tryFar)...)
-	answers := make(chan *model.Result, len(asked))
-	for _, w := range asked {
-		go func() {
-			r, err := a.try(ctx, w.ID, c)
-			if err != nil {
-				a.log.Debug("host not tried", "check", c.Name, "target", c.Target, "worker", w.ID, "err", err)
-				answers <- nil
-				return
-			}
-			answers <- &r
-		}()
-	}
-	var out []model.Result
-	for range asked {
-		if r := <-answers; r != nil {
-			out = append(out, *r)
-		}
-	}
-	return out
-}
-
-// try has one worker run a check now that is nowhere on record.
-func (a *App) try(ctx context.Context, nodeID string, c model.Check) (model.Result, error) {
-	switch _, agent := a.placement.agent(nodeID); {
-	case nodeID == a.pki.NodeID():
-		return a.worker.Test(ctx, c)
-	case agent:
-		return a.fleet.Probe(ctx, nodeID, c)
-	}
-	conn, err := a.dialNode(nodeID)
-	if err != nil {
-		return model.Result{}, err
-	}
-	return wire.Call[model.Result](ctx, conn, methodTry, uplink.Of(c))
 }
 
 // serverRegions are the places where servers stand: heartbeats are watched for

@@ -177,7 +177,7 @@ func TestDoors(t *testing.T) {
 	// given none and makes no region until an administrator says so.
 	t.Run("checks", func(t *testing.T) {
 		call("POST", "/v1/checks", `{"name":"till","type":"tcp","target":"192.0.2.1:9","interval":"1m","timeout":"1s"}`)
-		told := offering(t, join("edge-1", "edge"), cfg.ClusterListen)
+		told, asked := offering(t, join("edge-1", "edge"), cfg.ClusterListen)
 		none := func() {
 			t.Helper()
 			require.Eventually(t, func() bool { return len(a.agentWorkers()) == 0 && !slices.Contains(a.regionNames(), "edge") }, 5*time.Second, 10*time.Millisecond)
@@ -197,6 +197,31 @@ func TestDoors(t *testing.T) {
 		t.Logf("checks given %s after it was allowed", time.Since(began).Round(time.Millisecond))
 		require.Eventually(t, func() bool { return slices.Contains(a.regionNames(), "edge") && len(a.agentWorkers()) == 1 }, 5*time.Second, 10*time.Millisecond)
 		require.True(t, host().Checks && host().ChecksAllowed)
+
+		// Nobody looks whether a host answers at an address that is its own: machines
+		// have those of their bridges in common.
+		look := func(addr string) (reached bool) {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			a.tryElsewhere(ctx, model.Check{Name: "host", Type: "icmp", Target: addr, Interval: model.Duration(time.Minute), Timeout: model.Duration(time.Second)}, "another")
+			for {
+				select {
+				case c := <-asked:
+					reached = reached || c.Target == addr
+				default:
+					return reached
+				}
+			}
+		}
+		require.False(t, look("192.0.2.7"), "it said that it has this address")
+		require.Eventually(t, func() bool { return look("192.0.2.8") }, 5*time.Second, 10*time.Millisecond)
+		client := wire.NewClient(wire.ClientConfig{TLS: a.pki.ClientTLS}, wire.ClientDeps{})
+		defer client.Close() //nolint:errcheck // nothing is lost
+		own := model.Check{Name: "host", Type: "tcp", Target: cfg.Listen, Block: json.RawMessage(`{}`), Interval: model.Duration(time.Minute), Timeout: model.Duration(time.Second)}
+		_, err := wire.Call[model.Result](t.Context(), client.Conn(a.pki.NodeID(), cfg.ClusterListen), methodTry, uplink.Of(own))
+		require.ErrorIs(t, err, model.ErrForbidden)
+		_, err = a.try(t.Context(), a.pki.NodeID(), own)
+		require.ErrorIs(t, err, model.ErrForbidden)
 
 		began = time.Now()
 		call("PATCH", "/v1/hosts/edge-1", `{"checks":false}`)
@@ -225,8 +250,8 @@ func TestDoors(t *testing.T) {
 }
 
 // offering is the stream of an agent that says it runs checks; what it is told of
-// them comes out.
-func offering(t *testing.T, p *pki.PKI, addr string) <-chan uplink.Checks {
+// them comes out, and what it is asked to look at.
+func offering(t *testing.T, p *pki.PKI, addr string) (<-chan uplink.Checks, <-chan model.Check) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	client := wire.NewClient(wire.ClientConfig{TLS: p.ClientTLS}, wire.ClientDeps{})
@@ -238,10 +263,10 @@ func offering(t *testing.T, p *pki.PKI, addr string) <-chan uplink.Checks {
 	})
 	stream, err := client.Conn("", addr).Open(ctx, uplink.Method)
 	require.NoError(t, err)
-	hello, err := uplink.Encode(uplink.KindHello, uplink.Hello{Run: "r", Time: time.Now(), Checks: true})
+	hello, err := uplink.Encode(uplink.KindHello, uplink.Hello{Run: "r", Time: time.Now(), Checks: true, Addresses: []string{"192.0.2.7"}})
 	require.NoError(t, err)
 	require.NoError(t, stream.Send(hello))
-	told := make(chan uplink.Checks, 100)
+	told, asked := make(chan uplink.Checks, 100), make(chan model.Check, 100)
 	wg.Go(func() {
 		for {
 			b, err := stream.Recv()
@@ -249,6 +274,9 @@ func offering(t *testing.T, p *pki.PKI, addr string) <-chan uplink.Checks {
 				return
 			}
 			kind, content, err := uplink.Split(b)
+			if p, perr := uplink.Decode[uplink.ProbeRequest](content, 1<<20); err == nil && kind == uplink.KindProbe && perr == nil {
+				asked <- p.Check.Unwrap()
+			}
 			if c, cerr := uplink.Decode[uplink.Checks](content, 1<<20); err == nil && kind == uplink.KindChecks && cerr == nil {
 				told <- c
 			}
@@ -268,7 +296,7 @@ func offering(t *testing.T, p *pki.PKI, addr string) <-chan uplink.Checks {
 			}
 		}
 	})
-	return told
+	return told, asked
 }
 
 func errText(err error) string {

@@ -43,7 +43,7 @@ func (a *App) openWatch() (err error) {
 	a.results.observe = a.verdict.Observe
 	a.regions.adopt = a.verdict.AdoptRegion
 	a.bridge.seen, a.bridge.lookup, a.bridge.past = a.checks.seen, a.checks.lookup, a.checks.transitions
-	a.dial = dialer.DialContext
+	a.dial, a.ownAddr = dialer.DialContext, dialer.Own
 	return nil
 }
 

@@ -125,6 +125,7 @@ type Hosts struct {
 	wake   chan struct{} // something about hosts has changed
 	alerts chan alertRef
 	mesh   mesh
+	owners owners
 
 	disconnect func(nodeID string) // set by Register
 

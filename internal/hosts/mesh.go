@@ -41,23 +41,16 @@ func (m *mesh) table(h *Hosts, now time.Time) []meshPeer {
 }
 
 // meshPeers lists the hosts whose agents have said where they are and have not
-// taken leave. An address that several hosts claim, as bridges of containers
-// are, leads to none of them.
+// taken leave, with the addresses that lead to them.
 func (h *Hosts) meshPeers() ([]meshPeer, uint64) {
 	nodes := h.deps.Nodes()
-	claims := map[string]int{}
+	claims := h.claims(nodes)
 	addrs := make(map[string][]string, len(nodes))
 	h.mu.Lock()
 	for _, n := range nodes {
-		st := h.states[n.ID]
-		if st == nil || st.Hello == nil || st.Status == model.HostStopped {
-			continue
+		if st := h.states[n.ID]; st != nil && st.Hello != nil && st.Status != model.HostStopped {
+			addrs[n.ID] = st.Hello.Addresses
 		}
-		list := slices.Compact(slices.Sorted(slices.Values(st.Hello.Addresses)))
-		for _, a := range list {
-			claims[a]++
-		}
-		addrs[n.ID] = st.Hello.Addresses
 	}
 	h.mu.Unlock()
 	var out []meshPeer
@@ -65,7 +58,7 @@ func (h *Hosts) meshPeers() ([]meshPeer, uint64) {
 	for _, n := range nodes {
 		p := meshPeer{Peer: uplink.Peer{Name: n.Name, Region: n.Region}, id: n.ID, hash: hashOf(n.ID)}
 		for _, a := range addrs[n.ID] {
-			if claims[a] == 1 && len(p.Addresses) < uplink.MaxPeerAddresses {
+			if leadsTo(claims, a, n.ID) && len(p.Addresses) < uplink.MaxPeerAddresses {
 				p.Addresses = append(p.Addresses, a)
 			}
 		}

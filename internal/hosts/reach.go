@@ -51,9 +51,9 @@ func (h *Hosts) evidence(ctx context.Context, n model.Node, st *state) (out []mo
 	if h.deps.Probe == nil || st.Hello == nil {
 		return nil
 	}
-	addrs := st.Hello.Addresses[:min(len(st.Hello.Addresses), probeAddrs)]
+	addrs := h.owned(n.ID, st.Hello.Addresses)
 	var checks []model.Check
-	for _, a := range addrs {
+	for _, a := range addrs[:min(len(addrs), probeAddrs)] {
 		checks = append(checks, model.Check{Type: "icmp", Target: a})
 		for _, p := range h.cfg.ProbePorts {
 			checks = append(checks, model.Check{Type: "tcp", Target: net.JoinHostPort(a, strconv.Itoa(p)), Block: json.RawMessage(`{}`)})

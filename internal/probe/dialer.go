@@ -111,10 +111,16 @@ func (d *Dialer) CheckAddrPort(ap netip.AddrPort) error {
 		return nil
 	}
 	v := ap.Addr().WithZone("").Unmap()
-	if v.IsLoopback() || slices.Contains(d.ownAddrs(), v) {
+	if v.IsLoopback() || d.Own(v) {
 		return &RefusedError{Addr: ap.String(), Reason: "the port belongs to this program's own cluster traffic; check the web port instead"}
 	}
 	return nil
+}
+
+// Own reports whether a is an address of this machine, as of half a minute ago
+// at most.
+func (d *Dialer) Own(a netip.Addr) bool {
+	return slices.Contains(d.ownAddrs(), a.WithZone("").Unmap())
 }
 
 // ownAddrs lists this machine's addresses, read at most every half minute.
