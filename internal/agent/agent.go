@@ -113,6 +113,7 @@ type Agent struct {
 	wakeUp   chan struct{} // the session has something to do
 	spoolNow chan struct{}
 	refused  bool // the disk took nothing when it was last tried; of who saves
+	careful  bool // a server refused something for its size: one thing at a time; of uplink
 
 	results *resultQueue
 	renewal renewal

@@ -45,7 +45,7 @@ func newMetrics(r prometheus.Registerer, a *Agent) *metrics {
 		m.attempts, m.sentSamples, m.sentBytes, m.backfilled, m.refused, m.bufferErrors, m.skew,
 		gauge("panoptes_agent_buffer_bytes", "Size of the buffer on disk.", func() float64 { return float64(a.disk.Stats().Bytes) }),
 		gauge("panoptes_agent_buffer_waiting_samples", "Samples and events on disk that no server has yet.", func() float64 { return float64(a.disk.Stats().Waiting) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "panoptes_agent_dropped_samples_total", Help: "Samples and events that were given up because the buffer was full, too old or damaged."},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "panoptes_agent_dropped_samples_total", Help: "Samples and events that were given up because the buffer was full, too old or damaged, or they too large."},
 			func() float64 { return float64(a.disk.Stats().Dropped + a.box.lost()) }),
 		gauge("panoptes_agent_resident_memory_bytes", "Memory of the agent.", resident),
 	}

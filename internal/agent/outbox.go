@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -20,9 +21,10 @@ type item struct {
 func (i *item) size() int { return len(i.samples) + 4*len(i.events) }
 
 const (
-	itemSamples  = 5_000  // of one frame at most
-	outboxLimit  = 40_000 // samples in memory; more goes to disk at once
-	outboxFinal  = 80_000 // and beyond that the oldest is lost, when the disk takes nothing
+	itemSamples  = 5_000     // of one frame at most
+	itemText     = 512 << 10 // bytes of their labels, or of an event; servers take a frame of 1 MiB
+	outboxLimit  = 40_000    // samples in memory; more goes to disk at once
+	outboxFinal  = 80_000    // and beyond that the oldest is lost, when the disk takes nothing
 	saveAfter    = 700 * time.Millisecond
 	saveTick     = 150 * time.Millisecond
 	forgetLength = 256 // items on disk that are still watched for a late acknowledgement
@@ -43,8 +45,20 @@ func (o *outbox) put(samples []model.Sample, events []model.Event) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for i := range events {
+		if len(events[i].Message)+len(events[i].Data) > itemText {
+			o.dropped += uint64(len(events)) // servers take a small part of that
+			events = nil
+			break
+		}
+	}
 	for len(samples) > 0 || len(events) > 0 {
-		n := min(len(samples), itemSamples)
+		n := first(samples)
+		if n == 0 && len(samples) > 0 {
+			o.dropped++
+			samples = samples[1:]
+			continue
+		}
 		it := &item{samples: samples[:n:n], events: events, at: now}
 		samples, events = samples[n:], nil
 		o.items = append(o.items, it)
@@ -54,6 +68,44 @@ func (o *outbox) put(samples []model.Sample, events []model.Event) {
 		o.dropped += uint64(o.items[0].size())
 		o.remove(0)
 	}
+}
+
+// first is how many of the samples go into one item; 0 when not even one does.
+func first(samples []model.Sample) int {
+	text := uint64(0)
+	for i := range samples[:min(len(samples), itemSamples)] {
+		if text += samples[i].Labels.ByteSize(); text > itemText {
+			return i
+		}
+	}
+	return min(len(samples), itemSamples)
+}
+
+// drop gives up an item that can be brought nowhere, and returns what was in it.
+func (o *outbox) drop(it *item) (lost int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := slices.Index(o.items, it)
+	if i < 0 {
+		return 0 // it is safe already
+	}
+	o.remove(i)
+	lost = len(it.samples) + len(it.events)
+	o.dropped += uint64(lost)
+	return lost
+}
+
+// underway returns the oldest item that was sent and is not on disk; any says
+// whether there is something at all that was sent and not acknowledged.
+func (o *outbox) underway() (it *item, any bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range o.items {
+		if it.seq != 0 {
+			return it, true
+		}
+	}
+	return nil, len(o.saved) > 0
 }
 
 func (o *outbox) remove(i int) *item {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 
+	"panoptes/internal/agent/spool"
 	"panoptes/internal/model"
 	"panoptes/internal/wire/uplink"
 )
@@ -138,12 +139,23 @@ func (a *Agent) keep(ctx context.Context) {
 	}
 }
 
+// giveUp drops what can be brought nowhere.
+func (a *Agent) giveUp(it *item, why error) {
+	if lost := a.box.drop(it); lost > 0 {
+		a.log.Warn("samples or events given up: they can be neither sent nor kept", "count", lost, "err", why)
+	}
+}
+
 // save writes what has waited for longer than age to disk. It says when the disk
 // begins to refuse and when it takes again, not each time.
 func (a *Agent) save(age time.Duration) {
 	var failed error
 	for _, it := range a.box.due(age) {
 		m, err := a.disk.Append(it.samples, it.events)
+		if errors.Is(err, spool.ErrRecord) { // what waits behind it must not wait for ever
+			a.giveUp(it, err)
+			continue
+		}
 		if err != nil {
 			failed = err
 			break

@@ -76,7 +76,8 @@ func (a *Agent) talk(ctx context.Context, cancel context.CancelCauseFunc, stream
 		}
 	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(t.receive(ctx)) })
+	received := make(chan struct{})
+	wg.Go(func() { cancel(t.receive(ctx)); close(received) })
 	wg.Go(func() { t.watch(ctx) })
 	for range answerers {
 		wg.Go(func() { t.answer(ctx) })
@@ -84,14 +85,17 @@ func (a *Agent) talk(ctx context.Context, cancel context.CancelCauseFunc, stream
 	err = t.send(ctx, first)
 	if err == nil { // our own leave: let the last words arrive
 		_ = stream.CloseSend()
-		select {
-		case <-ctx.Done():
-		case <-time.After(300 * time.Millisecond):
-		}
+	}
+	select { // what the server has said last is the reason
+	case <-received:
+	case <-time.After(300 * time.Millisecond):
 	}
 	cancel(err)
 	wg.Wait()
 	cause := context.Cause(ctx)
+	if errors.Is(cause, model.ErrTooLarge) || errors.Is(cause, model.ErrLimit) {
+		t.blame(cause)
+	}
 	var end *sessionEnd
 	switch {
 	case err == nil:
@@ -102,6 +106,38 @@ func (a *Agent) talk(ctx context.Context, cancel context.CancelCauseFunc, stream
 		err = cause
 	}
 	return &sessionEnd{err: err, leave: true}
+}
+
+// blame gives up what a server refused for its size, so that it is not sent for
+// ever. When several things were under way it is not known which one it was: they
+// are sent again, one at a time.
+func (t *talk) blame(why error) {
+	a := t.a
+	it, _ := a.box.underway()
+	switch {
+	case !a.careful:
+		a.careful = true
+		return
+	case it != nil:
+		a.giveUp(it, why)
+	case len(t.flight) > 0:
+		a.disk.Drop(t.flight[0].rec, why)
+	default:
+		return
+	}
+	a.careful = false
+}
+
+// alone reports whether the next thing may be sent although one was refused.
+func (t *talk) alone() bool {
+	if !t.a.careful {
+		return true
+	}
+	t.mu.Lock()
+	back := len(t.flight)
+	t.mu.Unlock()
+	_, live := t.a.box.underway()
+	return back == 0 && !live
 }
 
 // receive takes what the server says until the stream ends, and returns why.
@@ -289,14 +325,24 @@ func (t *talk) one() (more bool, wait time.Duration, err error) {
 	if b := t.a.results.take(); b != nil {
 		return true, 0, t.stream.Send(b)
 	}
+	if !t.alone() {
+		return false, idle, nil // an acknowledgement wakes us
+	}
 	if it := t.a.box.next(t.seq + 1); it != nil {
 		return true, 0, t.live(it)
 	}
-	return t.backlog()
+	more, wait, err = t.backlog()
+	if !more && wait == idle {
+		t.a.careful = false // all there was has been taken
+	}
+	return more, wait, err
 }
 
+// idle is how long nothing is looked for unless somebody wakes us.
+const idle = time.Hour
+
 func (t *talk) live(it *item) error {
-	if t.restart.Swap(false) || t.enc.Series() > framing.MaxSeries {
+	if t.restart.Swap(false) || t.enc.Full() || t.a.careful {
 		t.enc.Restart()
 		t.start = true
 	}
@@ -306,7 +352,11 @@ func (t *talk) live(it *item) error {
 	t.buf = d.Append(t.buf[:0])
 	var err error
 	if t.buf, err = t.enc.Append(t.buf, it.samples, it.events); err != nil {
-		return fmt.Errorf("encode samples: %w", err)
+		t.a.giveUp(it, err)
+		t.seq--
+		t.start = true
+		t.enc.Restart()
+		return nil
 	}
 	t.a.m.sentSamples.Add(float64(len(it.samples)))
 	t.a.m.sentBytes.Add(float64(len(t.buf)))
@@ -320,7 +370,6 @@ func (t *talk) live(it *item) error {
 // backlog sends one record of the disk, unless the live lane needs the way or
 // enough is under way.
 func (t *talk) backlog() (more bool, wait time.Duration, err error) {
-	const idle = time.Hour
 	a := t.a
 	if a.stopping.Load() != nil {
 		return false, idle, nil

@@ -9,15 +9,19 @@ import (
 	"panoptes/internal/wire"
 )
 
-// MaxSeries is how many series one dictionary has before it is to begin anew;
-// those that are gone would be remembered for ever otherwise.
-const MaxSeries = 20_000
+// What one dictionary has before it is to begin anew: those series that are gone
+// would be remembered for ever otherwise, and receivers take four times the text.
+const (
+	maxSeries = 20_000
+	maxText   = 8 << 20 // bytes of labels
+)
 
 // Encoder is one dictionary. It belongs to one goroutine.
 type Encoder struct {
 	wire   *wire.Encoder
 	ids    map[uint64]uint32
 	series []labels.Labels // by number, to tell equal hashes apart
+	text   uint64          // bytes of the labels of series
 	frame  wire.Frame
 }
 
@@ -35,11 +39,11 @@ func (e *Encoder) Restart() {
 	e.wire.Reset()
 	clear(e.ids)
 	clear(e.series)
-	e.series = e.series[:0]
+	e.series, e.text = e.series[:0], 0
 }
 
-// Series counts the series of this dictionary.
-func (e *Encoder) Series() int { return len(e.series) }
+// Full reports whether it is time to restart the dictionary.
+func (e *Encoder) Full() bool { return len(e.series) > maxSeries || e.text > maxText }
 
 // Append appends a frame of the samples and events to dst. After an error the
 // dictionary is to be restarted.
@@ -73,6 +77,7 @@ func (e *Encoder) number(ls labels.Labels) uint32 {
 	id := uint32(len(e.series))
 	e.ids[h] = id
 	e.series = append(e.series, ls)
+	e.text += ls.ByteSize()
 	e.frame.Series = append(e.frame.Series, ls)
 	return id
 }

@@ -291,7 +291,8 @@ func (s *Scraper) loop(ctx context.Context, t *target, emit func(model.Batch)) {
 	}
 }
 
-// note logs when a target begins to fail and when it answers again.
+// note logs when a target begins to fail, or to have series that are left out,
+// and when it answers again.
 func (s *Scraper) note(t *target, err error) {
 	switch {
 	case err != nil && !t.fails:
@@ -303,6 +304,12 @@ func (s *Scraper) note(t *target, err error) {
 		s.log.Info("target is scraped again", "job", t.job.Job, "url", t.url)
 	}
 	t.fails = err != nil
+	if err == nil {
+		if t.left > 0 && !t.leaves {
+			s.log.Warn("series left out: a label has a name of more than 200 bytes or a value of more than 2048, or all of them have more than 8 KiB", "job", t.job.Job, "url", t.url, "samples", t.left)
+		}
+		t.leaves = t.left > 0
+	}
 }
 
 // firstTurn spreads the targets of many hosts over the interval; the first

@@ -273,6 +273,29 @@ func TestWhatATargetMayNotDo(t *testing.T) {
 	require.NotEqual(t, "/other", e.last.Load().URL.Path)
 }
 
+// Series that no server takes cost nothing but themselves.
+func TestSeriesWithLongLabelsAreLeftOut(t *testing.T) {
+	t.Parallel()
+	var many strings.Builder
+	for i := range 5 {
+		fmt.Fprintf(&many, "l%d=%q,", i, strings.Repeat("x", 2000))
+	}
+	e := newExporter(t, "a 1\n"+
+		`b{v="`+strings.Repeat("x", 2049)+"\"} 2\n"+
+		`b{`+strings.Repeat("n", 201)+"=\"v\"} 3\n"+
+		"b{"+many.String()+"} 4\n"+
+		strings.Repeat("m", 2049)+" 5\n"+
+		`c{v="`+strings.Repeat("x", 2048)+"\"} 6\n")
+	_, out := start(t, scraper.Config{MaxSeries: 2, Jobs: []uplink.ScrapeJob{job("long", e)}}, scraper.Deps{})
+	own := `instance="` + e.port() + `", job="long"`
+	out.has(t, `{__name__="up", `+own+`}`, 1)
+	out.has(t, `{__name__="a", `+own+`}`, 1)
+	out.has(t, `{__name__="c", `+own+`, v="`+strings.Repeat("x", 2048)+`"}`, 6)
+	out.has(t, `{__name__="scrape_samples_scraped", `+own+`}`, 6)
+	out.has(t, `{__name__="scrape_samples_post_metric_relabeling", `+own+`}`, 2)
+	require.Len(t, out.all(), 2+5, "and the reports of the target")
+}
+
 func TestTheSeriesOfAllTargetsAreBounded(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

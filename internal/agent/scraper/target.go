@@ -38,6 +38,9 @@ type target struct {
 	round  uint32
 	fails  bool
 	report [5]labels.Labels
+	long   series           // stands for all series whose labels are too long
+	left   int              // samples of such series in this round
+	leaves bool             // there were some in the round before
 	room   func(n int) bool // asks for room for more series, or gives it back
 }
 
@@ -70,7 +73,7 @@ func newTarget(job uplink.ScrapeJob, addr string, client *http.Client, room func
 	if u.Path == "" {
 		u.Path = "/metrics"
 	}
-	t := &target{job: job, url: u.String(), client: client, known: map[string]*series{}, room: room}
+	t := &target{job: job, url: u.String(), client: client, known: map[string]*series{}, room: room, long: series{skip: true}}
 	t.own = []pair{{"job", job.Job}, {"instance", instance(u)}}
 	for k, v := range job.Labels {
 		t.own = slices.DeleteFunc(t.own, func(p pair) bool { return p.name == k })
@@ -130,11 +133,29 @@ func foreign(name string) bool {
 	return name == "ALERTS" || name == "ALERTS_FOR_STATE" || strings.HasPrefix(name, "probe_") || strings.HasPrefix(name, "panoptes_")
 }
 
+// What servers take of the labels of a series, in bytes.
+const (
+	maxName  = 200
+	maxValue = 2048
+	maxText  = 8 << 10 // of all its names and values
+)
+
+// tooLong reports whether no server would take the series.
+func tooLong(ls labels.Labels) bool {
+	total, long := 0, false
+	ls.Range(func(l labels.Label) {
+		total += len(l.Name) + len(l.Value)
+		long = long || len(l.Name) > maxName || len(l.Value) > maxValue
+	})
+	return long || total > maxText
+}
+
 // scrape asks the target once. The samples are the caller's.
 func (t *target) scrape(ctx context.Context, at int64) (model.Batch, error) {
 	began := time.Now()
 	out := make(model.Batch, 0, len(t.known)+8)
 	t.round++
+	t.left = 0
 	before := len(t.known)
 	kept, count, err := t.fetch(ctx, at, &out)
 	if ctxErr := context.Cause(ctx); err != nil && errors.Is(ctxErr, context.Canceled) {
@@ -233,13 +254,17 @@ func (t *target) find(l line) (*series, error) {
 	if err != nil {
 		return nil, err
 	}
+	skip, ls := foreign(name), labels.EmptyLabels()
+	if !skip {
+		if ls = t.label(name, pairs); tooLong(ls) {
+			t.left++
+			return &t.long, nil
+		}
+	}
 	if !t.room(1) {
 		return nil, fmt.Errorf("%w: the targets of this host have too many series together; raise scrape.max_series in the agent's file", model.ErrLimit)
 	}
-	s := &series{skip: foreign(name), first: t.round}
-	if !s.skip {
-		s.labels = t.label(name, pairs)
-	}
+	s := &series{labels: ls, skip: skip, first: t.round}
 	t.known[text] = s
 	return s, nil
 }

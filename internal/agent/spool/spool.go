@@ -188,14 +188,15 @@ func (s *Spool) Append(samples []model.Sample, events []model.Event) (Mark, erro
 		}
 		// What is half written would hide what comes after it.
 		s.closeFile()
-		if len(s.segments) < 2 || errors.Is(err, errRecord) {
+		if len(s.segments) < 2 || errors.Is(err, ErrRecord) {
 			return Mark{}, fmt.Errorf("write to the buffer: %w", err)
 		}
 		s.drop("disk", err)
 	}
 }
 
-var errRecord = errors.New("record is too large")
+// ErrRecord says that samples and events cannot be one record, on no disk.
+var ErrRecord = errors.New("not to be written as one record")
 
 func (s *Spool) append(samples []model.Sample, events []model.Event) (Mark, error) {
 	if s.file == nil {
@@ -214,10 +215,10 @@ func (s *Spool) append(samples []model.Sample, events []model.Event) (Mark, erro
 	s.buf = append(s.buf[:0], make([]byte, headBytes)...)
 	var err error
 	if s.buf, err = s.enc.Append(s.buf, samples, events); err != nil {
-		return Mark{}, fmt.Errorf("%w: %w", errRecord, err)
+		return Mark{}, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 	if len(s.buf) > maxRecord {
-		return Mark{}, fmt.Errorf("%d bytes: %w", len(s.buf), errRecord)
+		return Mark{}, fmt.Errorf("%d bytes: %w", len(s.buf), ErrRecord)
 	}
 	head.put(s.buf)
 	if _, err := s.file.Write(s.buf); err != nil {
@@ -229,7 +230,7 @@ func (s *Spool) append(samples []model.Sample, events []model.Event) (Mark, erro
 	if cap(s.buf) > 1<<20 {
 		s.buf = nil
 	}
-	if seg.size >= s.cfg.SegmentBytes || s.enc.Series() > framing.MaxSeries {
+	if seg.size >= s.cfg.SegmentBytes || s.enc.Full() {
 		return m, s.finish()
 	}
 	return m, nil
@@ -369,6 +370,20 @@ func (s *Spool) removeFirst() {
 	if err := os.Remove(first.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("segment of the buffer not removed", "file", first.path, "err", err)
 	}
+}
+
+// Drop gives up a record that no server takes, which is the first that is not
+// acknowledged, and what follows it in its segment, whose dictionary it is part of.
+func (s *Spool) Drop(r Record, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segments) == 0 || s.segments[0].n != r.at.segment {
+		return
+	}
+	if len(s.segments) == 1 {
+		s.closeFile()
+	}
+	s.drop("refused", why)
 }
 
 // Trim drops what is too old or too much.
