@@ -2,7 +2,14 @@
 
 package spool
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// full reports whether a write failed for want of space.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // free returns how many bytes may still be written below dir.
 func free(dir string) (int64, error) {

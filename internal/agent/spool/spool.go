@@ -173,7 +173,7 @@ func (s *Spool) load() error {
 func (s *Spool) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
 // Append writes one record. It is durable after Sync. When the disk is full
-// the oldest segments make room; the error says that this was not enough.
+// the oldest segments make room, if they are enough for that.
 func (s *Spool) Append(samples []model.Sample, events []model.Event) (Mark, error) {
 	if len(samples)+len(events) == 0 {
 		return Mark{}, nil
@@ -181,18 +181,43 @@ func (s *Spool) Append(samples []model.Sample, events []model.Event) (Mark, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trim()
-	for {
-		m, err := s.append(samples, events)
-		if err == nil {
+	m, err := s.append(samples, events)
+	if err == nil {
+		return m, nil
+	}
+	// What is half written would hide what comes after it.
+	s.closeFile()
+	if s.makeRoom(err) {
+		if m, err = s.append(samples, events); err == nil {
 			return m, nil
 		}
-		// What is half written would hide what comes after it.
 		s.closeFile()
-		if len(s.segments) < 2 || errors.Is(err, ErrRecord) {
-			return Mark{}, fmt.Errorf("write to the buffer: %w", err)
+	}
+	return Mark{}, fmt.Errorf("write to the buffer: %w", err)
+}
+
+// makeRoom drops as many of the oldest segments as the disk needs for another
+// one, and reports whether it did. When all of them but the last are not enough,
+// or it is not space that is missing, it would be for nothing: all stay.
+func (s *Spool) makeRoom(err error) bool {
+	if !errors.Is(err, model.ErrNoSpace) && !full(err) {
+		return false
+	}
+	need := int64(1) // of a quota, or where nobody tells what is free, one segment
+	if n, err := s.deps.Free(s.cfg.Dir); err == nil && s.cfg.MinFree > 0 {
+		need = max(need, s.cfg.MinFree-n)
+	}
+	n := 0
+	for ; need > 0; n++ {
+		if n >= len(s.segments)-1 {
+			return false
 		}
+		need -= s.segments[n].size
+	}
+	for range n {
 		s.drop("disk", err)
 	}
+	return true
 }
 
 // ErrRecord says that samples and events cannot be one record, on no disk.

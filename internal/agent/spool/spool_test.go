@@ -167,24 +167,72 @@ func TestTheOldestGoesFirstAndIsCounted(t *testing.T) {
 	require.Less(t, s.Stats().Bytes, int64(9<<10), "what is too old goes")
 }
 
-func TestAFullDiskCostsTheOldest(t *testing.T) {
-	free := int64(1 << 30)
-	cfg := spool.Config{Dir: t.TempDir(), SegmentBytes: 4 << 10}
-	s := open(t, cfg, spool.Deps{Free: func(string) (int64, error) { return free, nil }})
-	fill(t, s, 1, 500)
-	before := s.Stats()
-	free = 1 << 20
-	var err error
-	for i := int64(501); err == nil && i < 2000; i++ {
-		_, err = s.Append(batch(i), nil)
+// A disk of a certain size, part of which others use.
+type disk struct {
+	dir    string
+	others int64
+}
+
+func (d *disk) free(string) (int64, error) {
+	files, err := filepath.Glob(filepath.Join(d.dir, "*.seg"))
+	n := int64(1<<30) - d.others
+	for _, f := range files {
+		n -= size(f)
 	}
-	require.ErrorIs(t, err, model.ErrNoSpace)
-	require.Less(t, s.Stats().Segments, before.Segments)
-	require.NotZero(t, s.Stats().Dropped)
-	free = 1 << 30
-	fill(t, s, 3000, 3010)
+	return n, err
+}
+
+func TestAFullDiskCostsTheOldest(t *testing.T) {
+	d := &disk{dir: t.TempDir()}
+	cfg := spool.Config{Dir: d.dir, SegmentBytes: 4 << 10}
+	s := open(t, cfg, spool.Deps{Free: d.free})
+	fill(t, s, 1, 2000)
+	before := s.Stats()
+	require.Greater(t, before.Segments, 5)
+	require.Zero(t, before.Dropped)
+
+	// Others use all but what three segments make up for.
+	d.others = 1<<30 - 64<<20 - before.Bytes + 10<<10
+	fill(t, s, 2001, 2400)
+	st := s.Stats()
+	require.NotZero(t, st.Dropped)
+	require.EqualValues(t, 2400*3, st.Dropped+uint64(st.Waiting), "each sample is there or counted")
+	n, err := d.free("")
+	require.NoError(t, err)
+	require.Greater(t, n, int64(64<<20-8<<10), "not more than one segment beyond the limit")
+	require.Greater(t, st.Bytes, before.Bytes-20<<10, "no more is dropped than others need")
 	got, _ := read(t, s)
-	require.Equal(t, span(3000, 3010), got[len(got)-11:])
+	require.Equal(t, span(2400-st.Waiting/3+1, 2400), got)
+}
+
+func TestAFullDiskThatTheBufferCannotHelpCostsNothing(t *testing.T) {
+	d := &disk{dir: t.TempDir()}
+	cfg := spool.Config{Dir: d.dir, SegmentBytes: 4 << 10}
+	s := open(t, cfg, spool.Deps{Free: d.free})
+	fill(t, s, 1, 2000)
+	d.others = 1<<30 - 1<<20
+	append := func(s *spool.Spool) {
+		var err error
+		for i := int64(2001); err == nil && i < 4000; i++ {
+			_, err = s.Append(batch(i), nil)
+		}
+		require.ErrorIs(t, err, model.ErrNoSpace)
+		for range 3 {
+			_, err = s.Append(batch(5000), nil)
+			require.ErrorIs(t, err, model.ErrNoSpace)
+		}
+		require.Zero(t, s.Stats().Dropped)
+		require.GreaterOrEqual(t, s.Stats().Waiting, int64(2000*3))
+	}
+	append(s)
+	require.NoError(t, s.Close())
+	s = open(t, cfg, spool.Deps{Free: d.free}) // nor does another start
+	append(s)
+	d.others = 0
+	fill(t, s, 6000, 6010)
+	got, _ := read(t, s)
+	require.Equal(t, span(1, 2000), got[:2000])
+	require.Equal(t, span(6000, 6010), got[len(got)-11:])
 }
 
 func TestAFailedSyncIsNotBelieved(t *testing.T) {
