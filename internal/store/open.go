@@ -97,7 +97,7 @@ func (s *Store) open() (h *handle, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = errors.Join(s.removeTemp(), s.inspect()); err == nil {
+	if err = errors.Join(s.removeTemp(), removeStaleSnapshots(s.cfg.Dir), s.inspect()); err == nil {
 		db, reg, err = s.openTSDB(guard)
 	}
 	if err != nil && !starved(err) && !full(err) {
@@ -185,19 +185,6 @@ func (s *Store) closeHandle(h *handle) error {
 	}
 	if err != nil {
 		return fmt.Errorf("close %s: %w", s.cfg.Dir, err)
-	}
-	return nil
-}
-
-func removeSnapshots(dir string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "chunk_snapshot.*"))
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err := os.RemoveAll(n); err != nil {
-			return err
-		}
 	}
 	return nil
 }
