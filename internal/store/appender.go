@@ -69,6 +69,8 @@ type appender struct {
 
 	met  storage.SeriesRef // the newest series that it did not make itself
 	born birth             // the series that it made
+
+	young []young // samples whose series may be forgotten before the commit
 }
 
 // known removes the generation from a reference; an old one becomes 0.
@@ -115,6 +117,9 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	got, err := a.series(ref, l, t, v)
 	if err == nil {
 		got, err = a.app.Append(got, l, t, v)
+	}
+	if err == nil {
+		a.remember(young{ref: got, labels: l, t: t, v: v})
 	}
 	if err != nil || !a.dirty {
 		return a.appended(ref, got, err)
@@ -187,6 +192,9 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, l labels.Labels, t int
 	got, err := a.series(ref, l, t, 0)
 	if err == nil {
 		got, err = a.app.AppendHistogram(got, l, t, h, fh)
+	}
+	if err == nil {
+		a.remember(young{ref: got, labels: l, t: t, h: h, fh: fh})
 	}
 	return a.appended(ref, got, err)
 }
@@ -283,12 +291,15 @@ func (a *appender) Commit() error {
 	if err != nil {
 		return errors.Join(err, a.h.births.log(&a.born, 0), a.app.Rollback())
 	}
-	err = a.h.births.log(&a.born, a.met)
-	if err == nil {
-		err = a.h.write(a.app.Commit)
-	} else {
-		err = errors.Join(err, a.app.Rollback())
-	}
+	err = a.h.write(func() error {
+		if err := a.h.births.log(&a.born, a.met); err != nil {
+			return errors.Join(err, a.app.Rollback())
+		}
+		if err := a.app.Commit(); err != nil {
+			return err
+		}
+		return a.restore()
+	})
 	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
 	if err != nil {
 		return a.s.fail(a.h, err)

@@ -17,10 +17,10 @@ import (
 // drops them. Here each commit first has those series logged that it met.
 //
 // An appender makes its series by a second one, whose rollback logs the series
-// and nothing else. Who logs it early takes from its series what keeps the TSDB
-// from forgetting a series without samples; so others do that only for series
-// that they met themselves. A series that the TSDB has forgotten while somebody
-// kept its reference is made and logged by the appender itself.
+// and nothing else. That rollback takes from the series what keeps the TSDB from
+// forgetting one without samples; see young for what is done about it. A series
+// that the TSDB has forgotten while somebody kept its reference is made and
+// logged by the appender itself.
 type births struct {
 	db     *tsdb.DB
 	logged atomic.Uint64 // every series up to this reference is in the log

@@ -16,9 +16,11 @@ type Config struct {
 	FutureLimit      time.Duration // how far ahead of the clock a sample may be; default 10 min
 	MaxExemplars     int64         // default 100,000
 
-	MaxLabels     int // labels of a series, default 64
-	MaxNameBytes  int // bytes of a label's name and of the metric's name, default 200
-	MaxValueBytes int // bytes of a label's value, default 2048
+	// What a series may have, whoever brings it. The doors set tighter limits
+	// for strangers.
+	MaxLabels     int // labels of a series, default 1000
+	MaxNameBytes  int // bytes of a label's name and of the metric's name, default 4096
+	MaxValueBytes int // bytes of a label's value, default 64 KiB
 
 	MinFreeBytes  int64         // appends are refused below it; default 512 MiB; negative: no limit
 	ReserveBytes  int64         // size of the file given up when the disk is full; default 64 MiB; negative: none
@@ -40,9 +42,9 @@ func (c Config) withDefaults() Config {
 	set(&c.OutOfOrderWindow, 49*time.Hour)
 	set(&c.FutureLimit, 10*time.Minute)
 	set(&c.MaxExemplars, 100_000)
-	set(&c.MaxLabels, 64)
-	set(&c.MaxNameBytes, 200)
-	set(&c.MaxValueBytes, 2048)
+	set(&c.MaxLabels, 1000)
+	set(&c.MaxNameBytes, 4096)
+	set(&c.MaxValueBytes, 64<<10)
 	set(&c.MinFreeBytes, 512*mib)
 	set(&c.ReserveBytes, 64*mib)
 	set(&c.CheckInterval, time.Second)

@@ -71,7 +71,7 @@ func (s *Store) scan(ctx context.Context, r model.SampleRange, sorted bool, f fu
 var everything = labels.MustNewMatcher(labels.MatchEqual, "", "")
 
 // withQuerier gives up when the database is to be opened again.
-func (s *Store) withQuerier(ctx context.Context, r model.SampleRange, f func(context.Context, storage.Querier) error) (err error) {
+func (s *Store) withQuerier(ctx context.Context, r model.SampleRange, f func(context.Context, storage.Querier) error) error {
 	h, err := s.acquireRead()
 	if err != nil {
 		return err
@@ -80,18 +80,20 @@ func (s *Store) withQuerier(ctx context.Context, r model.SampleRange, f func(con
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(h.leaving, func() { cancel(errOpening) })()
-	q, err := h.db.Querier(r.From, r.To-1)
-	if err != nil {
-		return err
-	}
-	defer q.Close()
-	if err := f(ctx, q); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
+	return h.first.scan(func() error {
+		q, err := h.db.Querier(r.From, r.To-1)
+		if err != nil {
+			return err
 		}
-		return err
-	}
-	return context.Cause(ctx)
+		defer q.Close()
+		if err := f(ctx, q); err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return err
+		}
+		return context.Cause(ctx)
+	})
 }
 
 func shardsOf(r model.SampleRange) ([]bool, error) {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -8,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/tsdb"
+
+	"panoptes/internal/model"
 )
 
 // firstChunk keeps two things apart that the TSDB must not do at once until it
@@ -18,11 +22,14 @@ import (
 // the samples for stored.
 //
 // Until a file has been written since the opening the TSDB does not cut by
-// itself, and a cut on demand keeps commits waiting.
+// itself, and a cut on demand keeps commits waiting. A cut itself waits for
+// whoever reads what it takes away; so it lets those end first who read for
+// minutes, or who commit what they find missing.
 type firstChunk struct {
 	dir     string
 	before  map[string]os.FileInfo // the files when the database was opened
 	written atomic.Bool
+	scans   sync.RWMutex // held by long reads; a cut on demand holds it alone, before the gate
 	gate    sync.RWMutex // held by commits; a cut on demand holds it alone
 }
 
@@ -82,11 +89,37 @@ func (f *firstChunk) commit(fn func() error) error {
 	return fn()
 }
 
-// cut calls fn, which cuts off what is old, not during a commit.
-func (f *firstChunk) cut(fn func() error) error {
+// scan calls fn, which reads for long, not during a cut.
+func (f *firstChunk) scan(fn func() error) error {
+	if f.written.Load() {
+		return fn()
+	}
+	f.scans.RLock()
+	defer f.scans.RUnlock()
+	return fn()
+}
+
+// scanPatience is how long a cut lets those go on who read for long.
+const scanPatience = 2 * time.Minute
+
+// cut calls fn, which cuts off what is old, not during a commit. It answers
+// model.ErrUnavailable when others read for too long, or ctx ends.
+func (f *firstChunk) cut(ctx context.Context, fn func() error) error {
 	if f.look() {
 		return fn()
 	}
+	// Nobody is kept from beginning to read meanwhile: two servers that compare
+	// their stores with each other would wait for each other.
+	ctx, cancel := context.WithTimeout(ctx, scanPatience)
+	defer cancel()
+	for !f.scans.TryLock() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("memory is not cut while it is being read: %w: %w", model.ErrUnavailable, context.Cause(ctx))
+		}
+	}
+	defer f.scans.Unlock()
 	f.gate.Lock()
 	defer f.gate.Unlock()
 	return fn()
@@ -134,7 +167,7 @@ func (s *Store) urge(h *handle) {
 		return
 	}
 	// No chunk is full, so there is little to cut; commits wait.
-	if err := h.first.cut(func() error { return h.db.Compact(h.leaving) }); err != nil && h.leaving.Err() == nil {
+	if err := h.first.cut(h.leaving, func() error { return h.db.Compact(h.leaving) }); err != nil && h.leaving.Err() == nil {
 		s.log.Error("memory of the time series not cut", "dir", s.cfg.Dir, "err", err)
 	}
 }
@@ -146,5 +179,5 @@ func (s *Store) compact(fn func(*tsdb.DB) error) error {
 		return err
 	}
 	defer s.release(h)
-	return h.first.cut(func() error { return fn(h.db) })
+	return h.first.cut(h.leaving, func() error { return fn(h.db) })
 }

@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
+
+	"panoptes/internal/model"
 )
 
 // Until the TSDB has written its first chunk file since it was opened, it must
@@ -49,7 +52,7 @@ func TestNoCutDuringTheFirstCommits(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
 	cut := make(chan error, 1)
 	go func() {
-		cut <- h.first.cut(func() error { close(inside); <-leave; return nil })
+		cut <- h.first.cut(ctx, func() error { close(inside); <-leave; return nil })
 	}()
 	<-inside
 	committed := make(chan error, 1)
@@ -62,6 +65,23 @@ func TestNoCutDuringTheFirstCommits(t *testing.T) {
 	close(leave)
 	require.NoError(t, <-cut)
 	require.NoError(t, <-committed)
+
+	// Who reads for long and commits what is missing, as a repair does, is not
+	// kept waiting by a cut that waits for its reads.
+	require.NoError(t, write(now.Add(-time.Hour))) // late, so that a cut waits for who reads it
+	err = s.withQuerier(ctx, model.SampleRange{From: now.Add(-3 * time.Hour).UnixMilli(), To: now.Add(time.Hour).UnixMilli()}, func(context.Context, storage.Querier) error {
+		go func() {
+			cut <- h.first.cut(ctx, func() error { return h.db.CompactOOOHead(ctx) })
+		}()
+		for i := range 50 { // the cut has every chance to begin
+			if err := write(now.Add(time.Duration(10+i) * time.Millisecond)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, <-cut)
 
 	// Late samples fill a chunk, which goes to a file: now both may happen, and
 	// the TSDB cuts by itself.

@@ -132,3 +132,38 @@ func afterCrash(t *testing.T, dir string) *store.Store {
 	require.NoError(t, os.CopyFS(crash, os.DirFS(dir)))
 	return storetest.New(t, store.Config{Dir: crash})
 }
+
+// A cut of the memory between the moment when a series is logged and the one when
+// its first sample is stored forgets the series. What is acknowledged is there
+// all the same.
+func TestACutBeforeTheFirstCommitOfASeries(t *testing.T) {
+	const all = 50 // series
+	dir := t.TempDir()
+	s := storetest.New(t, store.Config{Dir: dir})
+	ctx := context.Background()
+	now := time.Now().UnixMilli()
+	old := s.Appender(ctx)
+	for at := now - (5 * time.Hour).Milliseconds(); at < now; at += time.Minute.Milliseconds() {
+		_, err := old.Append(0, series("old", 0), at, 1)
+		require.NoError(t, err)
+	}
+	require.NoError(t, old.Commit())
+
+	slow, quick := s.Appender(ctx), s.Appender(ctx)
+	for i := range all {
+		_, err := slow.Append(0, series("a", i), now, 1)
+		require.NoError(t, err)
+		_, err = slow.AppendHistogram(0, series("h", i), now, tsdbutil.GenerateTestHistogram(1), nil)
+		require.NoError(t, err)
+	}
+	// It meets a series that the slow one has made, so that it logs them all.
+	_, err := quick.Append(0, series("a", 0), now+1, 2)
+	require.NoError(t, err)
+	require.NoError(t, quick.Commit())
+	require.NoError(t, s.Compact(ctx))
+	require.NoError(t, slow.Commit())
+	require.Equal(t, all+1, count(read(t, s, "a")))
+	require.Equal(t, all, count(read(t, s, "h")))
+	require.Equal(t, all+1, count(read(t, afterCrash(t, dir), "a")), "after the crash")
+	require.Equal(t, all, count(read(t, afterCrash(t, dir), "h")), "after the crash")
+}

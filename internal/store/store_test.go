@@ -120,7 +120,7 @@ func TestConfigNamesTheField(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	s := storetest.NewWith(t, store.Config{}, store.Deps{Registerer: reg})
+	s := storetest.NewWith(t, store.Config{MaxLabels: 64, MaxNameBytes: 200, MaxValueBytes: 2048}, store.Deps{Registerer: reg})
 	now := time.Now()
 	many := labels.NewBuilder(series("many", 1))
 	for i := range 64 {
