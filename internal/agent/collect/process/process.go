@@ -115,7 +115,7 @@ func (c *Processes) summarise(ctx context.Context) {
 			g.threads += p.threads
 			g.rss += p.rss
 			g.vsize += p.vsize
-			g.cpu += float64(p.delta) / userHZ
+			g.cpu += float64(p.owed) / userHZ
 			if g.start == 0 || p.start < g.start {
 				g.start = p.start
 			}
@@ -124,6 +124,7 @@ func (c *Processes) summarise(ctx context.Context) {
 				g.files += max(0, c.t.files(p.pid))
 			}
 		}
+		p.owed = 0
 	}
 	c.sum = s
 	c.countThreads(ctx)
@@ -277,7 +278,7 @@ func (c *Processes) Top(ctx context.Context, n int) ([]Process, error) {
 	}
 	// A table of its own, so that the deltas of the rounds stay whole.
 	t := newTable(c.proc, nil)
-	t.procs, t.walk = before, 2
+	t.procs, t.walk, t.all = before, 2, true
 	if err := t.update(func() bool { return ctx.Err() != nil }); err != nil {
 		return nil, err
 	}

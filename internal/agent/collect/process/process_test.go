@@ -73,6 +73,63 @@ func TestUseOfNamesOnlyGrows(t *testing.T) {
 	require.Equal(t, 1., m[`{__name__="namedprocess_namegroup_num_procs", groupname="web"}`])
 }
 
+// A walk that is cut, or that cannot read a process, makes nobody new: what a
+// process used before is not counted once more.
+func TestAWalkThatIsCutCountsNothingTwice(t *testing.T) {
+	const cpu, written, group = `{__name__="panoptes_agent_process_cpu_seconds_total", name="nginx"}`, `{__name__="panoptes_agent_process_written_bytes_total", name="nginx"}`,
+		`{__name__="namedprocess_namegroup_cpu_seconds_total", groupname="web"}`
+	newTable := func() (host, *Processes) {
+		h := newHost(t)
+		for pid := 10; pid < 20; pid++ {
+			h.process(pid, "nginx", pid, 100_000, 100, 1<<30)
+		}
+		return h, New(source.Tree{Root: h.dir}, []Group{{"web", regexp.MustCompile("^nginx")}}, 3)
+	}
+	cut := func(c *Processes, after int) {
+		require.NoError(t, c.t.update(func() bool { after--; return after < 0 }))
+	}
+	t.Run("later", func(t *testing.T) {
+		h, c := newTable()
+		h.collect(c)
+		for pid := 10; pid < 20; pid++ {
+			h.process(pid, "nginx", pid, 100_100, 100, 1<<30+10)
+		}
+		cut(c, 3)
+		cut(c, 0)
+		m := h.collect(c)
+		require.InDelta(t, 10, m[cpu], 1e-9, "a second each")
+		require.EqualValues(t, 100, m[written])
+		require.InDelta(t, 10, m[group], 1e-9)
+	})
+	t.Run("the first", func(t *testing.T) {
+		h, c := newTable()
+		cut(c, 3)
+		m := h.collect(c)
+		require.Zero(t, m[cpu], "it was used before")
+		require.Zero(t, m[written])
+		require.Zero(t, m[group])
+	})
+	t.Run("no file left", func(t *testing.T) {
+		h, c := newTable()
+		h.collect(c)
+		stat := h.dir + "/15/stat"
+		require.NoError(t, os.Rename(stat, stat+".away"))
+		require.NoError(t, os.Mkdir(stat, 0o755)) // there, and not to be read
+		h.collect(c)
+		require.NoError(t, os.Remove(stat))
+		require.NoError(t, os.Rename(stat+".away", stat))
+		m := h.collect(c)
+		require.Zero(t, m[cpu])
+		require.Zero(t, m[written])
+
+		// One that is gone is forgotten all the same.
+		require.NoError(t, os.RemoveAll(h.dir+"/16"))
+		cut(c, 3)
+		require.NotContains(t, c.t.procs, 16)
+		require.Contains(t, c.t.procs, 17)
+	})
+}
+
 // A fork bomb with a new name for each process does not become series.
 func TestNamesAreBounded(t *testing.T) {
 	h := newHost(t)

@@ -3,11 +3,15 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"panoptes/internal/agent/collect/source"
@@ -28,6 +32,7 @@ type table struct {
 	page   uint64
 	procs  map[int]*proc
 	walk   uint64
+	all    bool // procs holds all that ran at some walk: what is new began after it
 	path   []byte
 	fields [24][]byte
 	usage  map[string]*usage // by name, counters since the first walk
@@ -43,7 +48,8 @@ type proc struct {
 	state   byte
 	threads int
 	ticks   uint64
-	delta   uint64 // ticks since the walk before
+	delta   uint64 // ticks since the look before
+	owed    uint64 // ticks that the groups do not count yet
 	rss     uint64
 	vsize   uint64
 	io      [2]uint64 // read, written
@@ -76,16 +82,32 @@ func (t *table) update(done func() bool) error {
 	for _, u := range t.usage {
 		u.delta, u.ioDelta, u.rss, u.count = 0, 0, 0, 0
 	}
+	whole := true
 	for _, pid := range pids {
 		if done() {
+			whole = false
 			break
 		}
-		t.one(pid)
+		whole = t.one(pid) && whole
+	}
+	if !whole {
+		slices.Sort(pids)
 	}
 	for pid, p := range t.procs {
-		if p.walk != t.walk {
-			delete(t.procs, pid)
+		if p.walk == t.walk {
+			continue
 		}
+		if !whole { // it may only have been missed
+			if _, there := slices.BinarySearch(pids, pid); there {
+				continue
+			}
+		}
+		delete(t.procs, pid)
+	}
+	if len(pids) >= maxProcesses {
+		t.all = false
+	} else if whole {
+		t.all = true
 	}
 	for name, u := range t.usage {
 		if t.walk-u.walk > 40 {
@@ -130,19 +152,20 @@ func (t *table) file(pid int, name string) string {
 	return string(t.path)
 }
 
-// one reads a process. One that ended meanwhile is left out.
-func (t *table) one(pid int) {
+// one reads a process. One that ended meanwhile, or is not ours to see, is left
+// out; false says that it is there and could not be read.
+func (t *table) one(pid int) bool {
 	b, err := t.r.ReadMax(t.file(pid, "stat"), 16<<10)
 	if err != nil {
-		return
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ESRCH)
 	}
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 0 || end < open {
-		return
+		return true
 	}
 	f := source.Fields(b[end+1:], t.fields[:0])
 	if len(f) < 22 || len(f[0]) != 1 {
-		return
+		return true
 	}
 	num := func(i int) uint64 { n, _ := source.Uint(f[i]); return n }
 	name := t.names.Get(b[open+1 : end])
@@ -151,13 +174,14 @@ func (t *table) one(pid int) {
 	fresh := p == nil || p.start != start
 	if fresh {
 		p = &proc{pid: pid, start: start}
-		if t.walk > 1 {
+		if t.all {
 			p.delta = ticks // all of it was used since the walk before
 		}
 		t.procs[pid] = p
 	} else {
 		p.delta = ticks - min(ticks, p.ticks)
 	}
+	p.owed += p.delta
 	p.state, p.threads, p.ticks = f[0][0], int(num(17)), ticks
 	p.vsize, p.rss, p.walk = num(20), num(21)*t.page, t.walk
 	if p.name != name {
@@ -179,6 +203,7 @@ func (t *table) one(pid int) {
 	if p.delta > 0 || fresh {
 		t.readIO(p, u, fresh)
 	}
+	return true
 }
 
 func (t *table) readIO(p *proc, u *usage, fresh bool) {
@@ -196,7 +221,7 @@ func (t *table) readIO(p *proc, u *usage, fresh bool) {
 			now[1], _ = source.Uint(v)
 		}
 	}
-	if p.hasIO || (fresh && t.walk > 1) {
+	if p.hasIO || (fresh && t.all) {
 		r, w := now[0]-min(now[0], p.io[0]), now[1]-min(now[1], p.io[1])
 		u.read += float64(r)
 		u.written += float64(w)
