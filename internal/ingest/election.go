@@ -9,9 +9,14 @@ import (
 )
 
 const (
-	maxElections  = 10_000
+	maxReplicas   = 50_000          // known here, of all sources
+	maxOfSource   = 10_000          // known here, of one source
+	maxElections  = 50_000          // remembered of clusters that nobody here sends
 	sayAgain      = 5 * time.Second // how often other servers hear that the elected replica lives
+	keepReplicas  = time.Hour       // after the last sample
 	keepElections = 24 * time.Hour  // after the last sample
+	forgetEvery   = time.Minute
+	maxVotes      = maxState / 2 // bytes of all votes in a State
 )
 
 // elections decide for each cluster which of several replicas – the members of
@@ -24,6 +29,7 @@ type elections struct {
 	mu        sync.Mutex // guards what follows, and the elections in it
 	byCluster map[string]*election
 	replicas  map[[2]string]*replica
+	forgot    time.Time // when forget looked through all of them last
 }
 
 // vote is what servers tell each other of an election. A later term wins; of
@@ -48,55 +54,83 @@ func (v *vote) beats(o *vote) bool {
 type election struct {
 	cluster string
 	vote
-	alive time.Time // when Heard rose, by this server's clock: others' clocks may differ
-	said  time.Time // when the others were told last
+	alive    time.Time // when Heard rose, by this server's clock: others' clocks may differ
+	said     time.Time // when the others were told last
+	replicas int       // that are known here
 }
 
-// replica is one member of a cluster. There is one for each pair of names, so
-// that pointers tell them apart.
+// replica is one member of a cluster. There is one for each pair of names that
+// is known, so that pointers tell them apart.
 type replica struct {
+	cluster, name string
+
+	// Guarded by elections.mu; nil and zero until it is enlisted.
 	election *election
-	name     string
+	owner    *source // who brought it first
+	used     time.Time
 }
 
 func newElections(silence time.Duration, broadcast func([]byte)) *elections {
 	return &elections{silence: silence, broadcast: broadcast, byCluster: map[string]*election{}, replicas: map[[2]string]*replica{}}
 }
 
-// member returns the replica of a cluster; nil when there are too many.
+// member returns the replica of a cluster; one that is not known counts nowhere
+// until it is enlisted.
 func (x *elections) member(cluster, name string) *replica {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	key := [2]string{cluster, name}
-	if r := x.replicas[key]; r != nil {
+	if r := x.replicas[[2]string{cluster, name}]; r != nil {
 		return r
 	}
-	if len(x.replicas) >= maxElections {
-		x.forget(time.Now())
-		if len(x.replicas) >= maxElections {
+	return &replica{cluster: cluster, name: name}
+}
+
+// enlist makes a replica known, as one more of its source, once a series of it
+// was admitted. It returns the one to use: another request may have been first.
+// nil says that there are too many.
+func (x *elections) enlist(r *replica, owner *source) *replica {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	key := [2]string{r.cluster, r.name}
+	if have := x.replicas[key]; have != nil {
+		return have
+	}
+	now := time.Now()
+	full := func() bool { return len(x.replicas) >= maxReplicas || owner.replicas >= maxOfSource }
+	if full() {
+		if x.forget(now); full() {
 			return nil
 		}
 	}
-	e := x.byCluster[cluster]
+	e := x.byCluster[r.cluster]
 	if e == nil {
-		e = &election{cluster: cluster}
-		x.byCluster[cluster] = e
+		e = &election{cluster: r.cluster}
+		x.byCluster[r.cluster] = e
 	}
-	r := &replica{election: e, name: name}
+	r.election, r.owner, r.used = e, owner, now
 	x.replicas[key] = r
+	e.replicas++
+	owner.replicas++
 	return r
 }
 
-// forget ends what nobody sends any more. x.mu is held.
+// forget ends what nobody sends any more. As that means to look at everything,
+// it does so now and then only. x.mu is held.
 func (x *elections) forget(now time.Time) {
-	for cluster, e := range x.byCluster {
-		if now.Sub(e.alive) > keepElections {
-			delete(x.byCluster, cluster)
+	if now.Sub(x.forgot) < forgetEvery {
+		return
+	}
+	x.forgot = now
+	for key, r := range x.replicas {
+		if now.Sub(r.used) > keepReplicas {
+			delete(x.replicas, key)
+			r.election.replicas--
+			r.owner.replicas--
 		}
 	}
-	for key := range x.replicas {
-		if x.byCluster[key[0]] == nil {
-			delete(x.replicas, key)
+	for cluster, e := range x.byCluster {
+		if e.replicas == 0 && (now.Sub(e.alive) > keepElections || len(x.byCluster) > maxElections) {
+			delete(x.byCluster, cluster)
 		}
 	}
 }
@@ -104,11 +138,15 @@ func (x *elections) forget(now time.Time) {
 // elected says whether what r sends now is to be stored.
 func (x *elections) elected(r *replica, now time.Time) bool {
 	x.mu.Lock()
-	e := r.election
-	if kept := x.byCluster[e.cluster]; kept == nil { // forgotten meanwhile
-		x.byCluster[e.cluster] = e
-	} else {
-		e = kept
+	r.used = now
+	e := x.byCluster[r.cluster]
+	if e == nil { // forgotten meanwhile, or the series is not one to be kept
+		if e = r.election; e == nil {
+			e = &election{cluster: r.cluster}
+		}
+		if len(x.byCluster) < maxElections+maxReplicas {
+			x.byCluster[r.cluster] = e
+		}
 	}
 	tell := false
 	switch {
@@ -138,7 +176,12 @@ func (x *elections) votes() map[string]vote {
 	defer x.mu.Unlock()
 	x.forget(time.Now())
 	out := make(map[string]vote, len(x.byCluster))
+	size := 0
 	for cluster, e := range x.byCluster {
+		// Those beyond the size come with another State: the order is any.
+		if size += 100 + 6*(len(cluster)+len(e.Replica)); size > maxVotes {
+			break
+		}
 		if e.Term > 0 {
 			out[cluster] = e.vote
 		}
@@ -156,7 +199,7 @@ func (x *elections) merge(votes map[string]vote, now time.Time) {
 		}
 		e := x.byCluster[cluster]
 		if e == nil {
-			if len(x.byCluster) >= maxElections {
+			if len(x.byCluster) >= maxElections+maxReplicas {
 				continue
 			}
 			e = &election{cluster: cluster}
@@ -189,10 +232,20 @@ func (g *Ingest) replicaOf(ls, bound labels.Labels) (labels.Labels, *replica, er
 		cluster = bound.String() + cluster
 	}
 	r := g.elections.member(strings.Clone(cluster), strings.Clone(name))
-	if r == nil {
-		return ls, nil, limit("replicas", "series %s: there are %d replicas of clusters already, the limit", brief(ls), maxElections)
-	}
 	return labels.NewBuilder(ls).Del(g.cfg.ReplicaLabel).Labels(), r, nil
+}
+
+// enlist makes the replica of an admitted series known, if it has one.
+func (g *Ingest) enlist(e *entry) error {
+	if e.member == nil {
+		return nil
+	}
+	r := g.elections.enlist(e.member, e.owner)
+	if r == nil {
+		return limit("replicas", "series %s: this source, or all of them, send as many replicas of clusters as may be: %d, or %d", brief(e.labels), maxOfSource, maxReplicas)
+	}
+	e.member = r
+	return nil
 }
 
 // shared counts a series once though several replicas bring it, under as many keys.

@@ -142,6 +142,10 @@ func (g *Ingest) admit(known *cache, hash uint64, e *entry, ref storage.SeriesRe
 		return nil, &refusal{reason: "new_series_rate", limit: true, later: true,
 			msg: fmt.Sprintf("series %s: this source brings more than %d new series a minute; send it again later", brief(e.labels), g.cfg.MaxNewPerMinute)}
 	}
+	if err := g.enlist(e); err != nil {
+		e.release()
+		return nil, err
+	}
 	e.ref.Store(uint64(ref))
 	return known.add(hash, e), nil
 }

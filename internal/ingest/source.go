@@ -11,6 +11,7 @@ import (
 type source struct {
 	active   atomic.Int64 // series it brought that the cache holds
 	inFlight int64        // bytes; guarded by the budget
+	replicas int          // of clusters it brought; guarded by the elections' mu
 
 	mu      sync.Mutex // guards what follows
 	fresh   bucket     // series that the storage does not know
