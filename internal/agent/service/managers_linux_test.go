@@ -58,6 +58,20 @@ func TestPorts(t *testing.T) {
 			return st.Up
 		}
 		require.True(t, up())
+		// Who has no time to look does not know that nobody listens.
+		for _, ended := range []func() (context.Context, context.CancelFunc){
+			func() (context.Context, context.CancelFunc) { return context.WithDeadline(t.Context(), time.Now()) },
+			func() (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				return ctx, cancel
+			},
+		} {
+			ctx, cancel := ended()
+			st, err := m.Status(ctx, model.HostService{Kind: "port", Name: port})
+			require.True(t, err != nil || st.Up, "%+v", st)
+			cancel()
+		}
 		require.NoError(t, l.Close())
 		require.False(t, up())
 	}

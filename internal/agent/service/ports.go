@@ -20,8 +20,8 @@ func noManager(kind string) error {
 type dialedPorts struct{}
 
 // Status implements Manager.
-func (dialedPorts) Status(ctx context.Context, s model.HostService) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+func (dialedPorts) Status(caller context.Context, s model.HostService) (Status, error) {
+	ctx, cancel := context.WithTimeout(caller, 2*time.Second)
 	defer cancel()
 	var last error
 	for _, host := range []string{"127.0.0.1", "::1"} {
@@ -31,6 +31,10 @@ func (dialedPorts) Status(ctx context.Context, s model.HostService) (Status, err
 			return Status{Up: true}, nil
 		}
 		last = err
+	}
+	// Our own time is up: that says nothing of the port.
+	if end, ok := caller.Deadline(); caller.Err() != nil || ok && !time.Now().Before(end) {
+		return Status{}, fmt.Errorf("connect to port %s: %w", s.Name, last)
 	}
 	const wsaRefused = syscall.Errno(10061) // as Windows says it
 	if errors.Is(last, syscall.ECONNREFUSED) || errors.Is(last, wsaRefused) || errors.Is(last, context.DeadlineExceeded) {

@@ -291,20 +291,31 @@ func (s *Services) Run(ctx context.Context, emit func(model.Batch)) error {
 		}
 		began := time.Now()
 		if len(list) > 0 {
-			b := s.round(ctx, list)
+			b, ill := s.round(ctx, list)
 			if ctx.Err() != nil {
 				return nil
 			}
 			emit(b)
+			for _, x := range ill { // slow: after all were looked at
+				if ctx.Err() == nil {
+					s.heal(ctx, x.watched, x.found)
+				}
+			}
 		}
 		wait = max(s.cfg.Interval-time.Since(began), time.Second)
 	}
 }
 
-// round looks at each service once.
-func (s *Services) round(ctx context.Context, list []*watched) model.Batch {
+// patient is a service that is to be restarted.
+type patient struct {
+	*watched
+	found Status
+}
+
+// round looks at each service once, and says which are to be restarted.
+func (s *Services) round(ctx context.Context, list []*watched) (out model.Batch, ill []patient) {
 	at := s.deps.Now().UnixMilli()
-	out := make(model.Batch, 0, 3*len(list))
+	out = make(model.Batch, 0, 3*len(list))
 	rctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	for _, m := range s.deps.Managers {
@@ -315,11 +326,14 @@ func (s *Services) round(ctx context.Context, list []*watched) model.Batch {
 	for _, w := range list {
 		st, err := s.look(rctx, w)
 		if ctx.Err() != nil {
-			return nil
+			return nil, nil
 		}
-		out = s.note(ctx, w, st, err, out, at)
+		out = s.note(w, st, err, out, at)
+		if err == nil && w.AutoRestart != nil && w.failed >= w.AutoRestart.After {
+			ill = append(ill, patient{w, st})
+		}
 	}
-	return out
+	return out, ill
 }
 
 func (s *Services) look(ctx context.Context, w *watched) (Status, error) {
@@ -330,8 +344,8 @@ func (s *Services) look(ctx context.Context, w *watched) (Status, error) {
 	return m.Status(ctx, w.HostService)
 }
 
-// note turns what was found into samples, and into a restart where that is wanted.
-func (s *Services) note(ctx context.Context, w *watched, st Status, err error, out model.Batch, at int64) model.Batch {
+// note turns what was found into samples.
+func (s *Services) note(w *watched, st Status, err error, out model.Batch, at int64) model.Batch {
 	if err != nil { // unknown is not down
 		if !w.unknown {
 			s.log.Warn("service cannot be looked at", "kind", w.Kind, "name", w.Name, "err", err)
@@ -366,12 +380,8 @@ func (s *Services) note(ctx context.Context, w *watched, st Status, err error, o
 		out = append(out, model.Sample{Labels: w.labels[2], T: at, V: math.Float64frombits(value.StaleNaN)})
 		w.told[2] = false
 	}
-	if !st.Failed {
+	if w.failed++; !st.Failed {
 		w.failed = 0
-		return out
-	}
-	if w.failed++; w.AutoRestart != nil && w.failed >= w.AutoRestart.After {
-		s.heal(ctx, w, st)
 	}
 	return out
 }

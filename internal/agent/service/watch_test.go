@@ -127,3 +127,40 @@ func TestServicesAreWatched(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 }
+
+// hasty takes some time to look, and no more than it is given.
+type hasty struct{ manager }
+
+func (h *hasty) Status(ctx context.Context, s model.HostService) (service.Status, error) {
+	select {
+	case <-time.After(time.Second):
+		return h.manager.Status(ctx, s)
+	case <-ctx.Done():
+		return service.Status{}, ctx.Err()
+	}
+}
+
+// A restart that takes long takes no time from the looks at the others.
+func TestASlowRestartHoldsUpNoLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		units := &hasty{manager{status: map[string]service.Status{nginx: {Failed: true}, "db.service": {Up: true}}, block: make(chan struct{})}}
+		heal := &service.AutoRestart{After: 1}
+		s, err := service.New(service.Config{Dir: t.TempDir(), Services: []service.Service{
+			{HostService: model.HostService{Kind: "unit", Name: nginx}, AutoRestart: heal},
+			{HostService: model.HostService{Kind: "unit", Name: "db.service"}, AutoRestart: heal},
+		}}, service.Deps{Managers: map[string]service.Manager{"unit": units}})
+		require.NoError(t, err)
+		out := &board{last: map[string]float64{}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx, out.emit) }()
+		pass(5 * time.Second)
+		require.Equal(t, 1, units.done(), "it is being restarted")
+		out.is(t, "up", "unit", nginx, 0)
+		out.is(t, "up", "unit", "db.service", 1)
+		pass(59 * time.Second) // it has not come up in time; all are looked at again
+		out.is(t, "up", "unit", "db.service", 1)
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
