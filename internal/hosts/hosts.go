@@ -127,8 +127,6 @@ type Hosts struct {
 	mesh   mesh
 	owners owners
 
-	disconnect func(nodeID string) // set by Register
-
 	mu       sync.Mutex                  // guards what follows
 	sessions map[string]*session         // of this server, by node
 	entries  map[string]map[string]entry // who talks to whom: node → server → newest word
@@ -192,7 +190,7 @@ func New(cfg Config, deps Deps) (*Hosts, error) {
 	h := &Hosts{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Logger, began: time.Now(), wake: make(chan struct{}, 1), alerts: make(chan alertRef, 64),
 		sessions: map[string]*session{}, entries: map[string]map[string]entry{}, states: map[string]*state{},
-		disconnect: func(string) {}, lives: map[string]time.Time{}, refused: map[string]time.Time{}, copied: map[string]time.Time{}, allowed: map[string]*allowance{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
+		lives: map[string]time.Time{}, refused: map[string]time.Time{}, copied: map[string]time.Time{}, allowed: map[string]*allowance{}, shots: map[string]time.Time{}, probing: map[string]bool{}, missed: map[string]time.Time{},
 	}
 	h.series = newSeriesLimit(h.cfg.MaxSeries)
 	h.m = newMetrics(deps.Registerer, h)
@@ -211,7 +209,6 @@ const (
 
 // Register serves agents and the other servers.
 func (h *Hosts) Register(s *wire.Server) {
-	h.disconnect = s.Disconnect
 	s.HandleStream(uplink.Method, []model.NodeRole{model.RoleAgent}, h.serve)
 	h.registerActions(s)
 	servers := []model.NodeRole{model.RoleServer}

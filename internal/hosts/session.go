@@ -209,8 +209,8 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// force closes the connection of an agent that has been told to go and does
-// not: nothing else ends a read.
+// force closes the connection of a stream whose agent has been told to go and
+// does not: nothing else ends a read. It may have come back by another one.
 func (s *session) force(ctx context.Context, ended <-chan struct{}) {
 	select {
 	case <-ended:
@@ -220,7 +220,7 @@ func (s *session) force(ctx context.Context, ended <-chan struct{}) {
 	select {
 	case <-ended:
 	case <-time.After(uplink.Silence):
-		s.h.disconnect(s.peer.NodeID)
+		wire.HangUp(s.stream)
 	}
 }
 

@@ -232,6 +232,34 @@ func TestRevokedWhileConnected(t *testing.T) {
 	require.NoError(t, err, "others are not concerned")
 }
 
+func TestOneConnectionOfANodeIsClosed(t *testing.T) {
+	a := newAuthority(t)
+	came := make(chan wire.Stream, 2)
+	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) {
+		s.HandleStream("test.echo", nil, func(from model.Peer, s wire.Stream) error {
+			came <- s
+			return echoStream(from, s)
+		})
+	})
+	ctx := within(t, 20*time.Second)
+	open := func() (here wire.ClientStream, there wire.Stream) {
+		here, err := dial(t, a, "a1", model.RoleAgent).Conn("server", addr).Open(ctx, "test.echo")
+		require.NoError(t, err)
+		return here, <-came
+	}
+	first, there := open()
+	second, _ := open()
+	wire.HangUp(there)
+	_, err := first.Recv()
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	wire.HangUp(there)
+	wire.HangUp(second)
+	require.NoError(t, second.Send([]byte("x")))
+	b, err := second.Recv()
+	require.NoError(t, err)
+	require.Equal(t, "x", string(b))
+}
+
 func TestLiveConnectionsAreLookedAtAgain(t *testing.T) {
 	a := newAuthority(t)
 	_, addr := startServer(t, a, wire.ServerConfig{IdentifyEvery: time.Nanosecond}, func(s *wire.Server) { s.Handle("test.echo", nil, echo) })

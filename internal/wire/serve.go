@@ -177,6 +177,15 @@ type serverStream struct {
 	in  message
 }
 
+// HangUp ends the connection by which a stream came to a Server, with all that
+// runs over it; other connections of the same node stay. For other streams it
+// does nothing.
+func HangUp(s Stream) {
+	if t, ok := s.(*serverStream); ok {
+		_ = connOf(t.ctx).Close() // it may be closed already
+	}
+}
+
 func (t *serverStream) Context() context.Context { return t.ctx }
 
 func (t *serverStream) Send(b []byte) error {
