@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,8 @@ type Filesystems struct {
 	r             source.Reader
 	field         [64][]byte
 	raw           []byte
-	list          []mount
+	list          []mount         // those of a network last: they may cost the time of the others
+	answered      map[string]bool // by path: it did so before
 
 	mu    sync.Mutex
 	stuck map[string]bool
@@ -37,18 +39,22 @@ type mount struct {
 	major, minor          string
 	readonly              bool
 	path                  string // where it is seen from here
+	remote                bool   // it hangs when somebody else does
 }
 
 const (
 	maxMounts = 1000
-	maxStuck  = 32
+	maxStuck  = 32 // then no others are asked but local ones that have answered before
 )
+
+// network are the types that hang when another machine or process does.
+var network = regexp.MustCompile(`^(nfs|cifs|smb|ceph|fuse|9p|afs|lustre|glusterfs|beegfs|gpfs)`)
 
 // NewFilesystems makes the collector "filesystem". Mount points and types
 // that match the expressions are left out; nil leaves none out.
 func NewFilesystems(proc, root source.Tree, mounts, types *regexp.Regexp) *Filesystems {
 	return &Filesystems{proc: proc, root: root, mounts: mounts, types: types, wait: 500 * time.Millisecond,
-		statfs: unix.Statfs, stuck: map[string]bool{}}
+		statfs: unix.Statfs, answered: map[string]bool{}, stuck: map[string]bool{}}
 }
 
 // Name implements metric.Collector.
@@ -89,7 +95,7 @@ func (c *Filesystems) ask(ctx context.Context, out *metric.Batch, list []mount) 
 		c.mu.Lock()
 		stuck, many := c.stuck[m.path], len(c.stuck) >= maxStuck
 		c.mu.Unlock()
-		if stuck || many {
+		if stuck || many && (m.remote || !c.answered[m.path]) {
 			c.report(out, m, nil, "mountpoint timeout")
 			continue
 		}
@@ -97,6 +103,7 @@ func (c *Filesystems) ask(ctx context.Context, out *metric.Batch, list []mount) 
 		todo <- m.path
 		select {
 		case a := <-answers:
+			c.answered[m.path] = true
 			if a.err != nil {
 				c.report(out, m, nil, a.err.Error())
 			} else {
@@ -183,6 +190,22 @@ func (c *Filesystems) read() error {
 		seen[[2]string{m.device, m.point}] = true
 		c.list = append(c.list, m)
 	}
+	slices.SortStableFunc(c.list, func(a, b mount) int {
+		switch {
+		case a.remote == b.remote:
+			return 0
+		case b.remote:
+			return -1
+		}
+		return 1
+	})
+	before := c.answered
+	c.answered = make(map[string]bool, len(c.list))
+	for _, m := range c.list {
+		if before[m.path] {
+			c.answered[m.path] = true
+		}
+	}
 	if len(c.list) == 0 && len(c.raw) > 0 && !bytes.Contains(c.raw, []byte(" - ")) {
 		c.raw = nil
 		return fmt.Errorf("%s has no mounts", c.proc.Path("1/mountinfo"))
@@ -205,6 +228,7 @@ func (c *Filesystems) parse(line []byte) (mount, bool) {
 		return mount{}, false
 	}
 	m := mount{fstype: string(f[sep+1]), device: unescape(f[sep+2]), path: unescape(f[4])}
+	m.remote = network.MatchString(m.fstype)
 	m.major, m.minor, _ = strings.Cut(string(f[2]), ":")
 	m.readonly = hasOption(f[5], "ro") || (len(f) > sep+3 && hasOption(f[sep+3], "ro"))
 	m.point = m.path

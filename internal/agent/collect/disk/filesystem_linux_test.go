@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -60,6 +61,54 @@ func TestStuckMountHoldsNobody(t *testing.T) {
 	require.EqualValues(t, 1, asked.Load(), "a mount that hangs is not asked again")
 	close(release)
 	require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 5*time.Second, 5*time.Millisecond)
+}
+
+// Many that hang take the file systems of the host itself from nobody.
+func TestManyStuckMountsHideNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
+	mounts := []string{"1 0 8:1 / / rw - ext4 /dev/sda1 rw"}
+	for i := range 40 {
+		mounts = append(mounts, fmt.Sprintf("%d 1 0:9 / /mnt/%d rw - nfs4 server:/x ro", i+2, i))
+	}
+	mounts = append(mounts, "90 1 8:2 / /home rw - ext4 /dev/sda2 rw")
+	write := func() {
+		require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join(mounts, "\n")), 0o644))
+	}
+	write()
+	release, asked := make(chan struct{}), atomic.Int32{}
+	defer close(release)
+	c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+	c.wait = 50 * time.Millisecond
+	c.statfs = func(path string, st *unix.Statfs_t) error {
+		if strings.HasPrefix(path, "/mnt") {
+			asked.Add(1)
+			<-release
+		}
+		st.Bsize, st.Blocks = 4096, 10
+		return nil
+	}
+	for round := range 4 {
+		if round == 2 {
+			mounts = append(mounts, "91 1 0:9 / /mnt/new rw - cifs //server/x ro")
+			write()
+		}
+		b := metric.NewBatch(1000)
+		b.Reset(1)
+		require.NoError(t, c.Collect(context.Background(), b))
+		sizes, faults := map[string]float64{}, 0.
+		for _, s := range b.Samples() {
+			switch s.Labels.Get("__name__") {
+			case "node_filesystem_size_bytes":
+				sizes[s.Labels.Get("mountpoint")] = s.V
+			case "node_filesystem_device_error":
+				faults += s.V
+			}
+		}
+		require.Equal(t, map[string]float64{"/": 40960, "/home": 40960}, sizes, "round %d", round)
+		require.Equal(t, float64(40+round/2), faults, "those that hang are reported, all of them")
+	}
+	require.EqualValues(t, maxStuck, asked.Load(), "and no more are asked")
 }
 
 func TestUnescape(t *testing.T) {
