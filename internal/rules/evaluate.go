@@ -105,15 +105,22 @@ func (r *Rules) prime(ctx context.Context, g *engine.Group, at time.Time) {
 	if !p.begun {
 		p.begun, p.left = true, map[*engine.AlertingRule]bool{}
 		for _, rule := range g.Rules() {
-			if ar, ok := rule.(*engine.AlertingRule); ok {
-				p.left[ar] = true
-				ar.SetRestored(false) // nothing of it is written until its start is known
+			ar, ok := rule.(*engine.AlertingRule)
+			if !ok {
+				continue
 			}
+			if active(ar) { // it came with the group that this one replaces
+				ar.SetRestored(true)
+				continue
+			}
+			p.left[ar] = true
+			ar.SetRestored(false) // nothing of it is written until its start is known
 		}
 		if len(p.left) == 0 {
 			return
 		}
 		g.Eval(context.WithValue(ctx, evaluationKey{}, evaluation{group: g, muted: true}), at)
+		unsend(g, at)
 	} else {
 		for ar := range p.left {
 			_, err := ar.Eval(ctx, g.QueryOffset(), at, r.query, r.deps.ExternalURL, g.Limit())
@@ -133,6 +140,27 @@ func (r *Rules) prime(ctx context.Context, g *engine.Group, at time.Time) {
 	}
 }
 
+// active reports whether a rule has alerts already.
+func active(ar *engine.AlertingRule) (yes bool) {
+	ar.ForEachActiveAlert(func(*engine.Alert) { yes = true })
+	return yes
+}
+
+// unsend makes what a muted evaluation would have sent look unsent.
+func unsend(g *engine.Group, at time.Time) {
+	for _, rule := range g.Rules() {
+		ar, ok := rule.(*engine.AlertingRule)
+		if !ok {
+			continue
+		}
+		ar.ForEachActiveAlert(func(a *engine.Alert) {
+			if a.LastSentAt.Equal(at) {
+				a.LastSentAt = time.Time{}
+			}
+		})
+	}
+}
+
 // handOver is the gap in the evaluations of a group that counts as watched:
 // the time in which another server takes over.
 func handOver(interval time.Duration) time.Duration { return max(4*interval, time.Minute) }
@@ -145,12 +173,6 @@ type start struct {
 
 // restore sets since when the alerts of a rule have been active.
 func (r *Rules) restore(ctx context.Context, g *engine.Group, ar *engine.AlertingRule, at time.Time) error {
-	// What the muted evaluation would have sent must look unsent.
-	ar.ForEachActiveAlert(func(a *engine.Alert) {
-		if a.LastSentAt.Equal(at) {
-			a.LastSentAt = time.Time{}
-		}
-	})
 	starts, err := r.starts(ctx, ar, at)
 	if err != nil {
 		return err

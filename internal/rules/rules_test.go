@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/model"
@@ -310,6 +313,52 @@ func TestReloadKeepsFor(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		require.Len(t, s.AlertingRules(), 2)
 		require.Contains(t, s.Status().Faults["basics"], "expr")
+	})
+}
+
+// stale counts the markers that end the series of a metric.
+func (w *world) stale(name string) (n int) {
+	w.t.Helper()
+	q, err := w.store.Querier(0, time.Now().UnixMilli())
+	require.NoError(w.t, err)
+	defer q.Close()
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", name))
+	for set.Next() {
+		it := set.At().Iterator(nil)
+		for it.Next() == chunkenc.ValFloat {
+			if _, v := it.At(); value.IsStaleNaN(v) {
+				n++
+			}
+		}
+	}
+	require.NoError(w.t, set.Err())
+	return n
+}
+
+// Changing a group leaves no gap in what its alerts write: who takes it over a
+// moment later would find that they had ended.
+func TestReloadEndsNoAlert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var up atomic.Int64
+		w.feed(&up, "__name__", "up", "job", "a")
+		s := w.start("n1", rules.Config{}, record(t, "basics", downGroup))
+		w.start("n2", rules.Config{}, record(t, "basics", downGroup))
+		time.Sleep(3 * time.Minute)
+		list := w.firings("Down")
+		require.Len(t, list, 1)
+		ends := w.stale("ALERTS")
+		changed := strings.Replace(downGroup, `{"alert":"Down"`, `{"alert":"New","expr":"up == 7"},{"alert":"Down"`, 1)
+		for _, s := range w.all {
+			require.NoError(t, s.Update([]model.Record{record(t, "basics", changed)}))
+		}
+		require.Eventually(t, func() bool { return len(s.AlertingRules()) == 2 }, time.Minute, time.Second)
+		time.Sleep(12 * time.Second) // one evaluation
+		w.own("n2")
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, ends, w.stale("ALERTS"))
+		require.Zero(t, w.stale("ALERTS_FOR_STATE"))
+		require.Len(t, w.firings("Down"), 1, "one beginning")
 	})
 }
 
