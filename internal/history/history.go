@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,8 @@ type History struct {
 	closed  bool
 	damaged error
 
+	aside string
+
 	subMu   sync.Mutex
 	subs    map[int]func(model.Event)
 	nextSub int
@@ -114,6 +117,10 @@ func New(cfg Config, deps Deps) (*History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open history %s: %w", cfg.Path, err)
 	}
+	if h.aside, err = lastAside(cfg.Path); err != nil {
+		h.closeDBs()
+		return nil, fmt.Errorf("open history %s: %w", cfg.Path, err)
+	}
 	h.metrics, err = newMetrics(deps.Registerer, h)
 	if err != nil {
 		h.closeDBs()
@@ -123,13 +130,17 @@ func New(cfg Config, deps Deps) (*History, error) {
 }
 
 // Damaged returns why the file that New found was set aside, or what damage a
-// later read or write met; nil when all is well. Events that are missing here
-// are to be copied from another server.
+// later read or write met; nil when all is well.
 func (h *History) Damaged() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.damaged
 }
+
+// Aside names the file that was set aside last, by this process or an earlier
+// one, as long as it is there; empty: none. Events of before are missing here
+// since, and are to be copied from another server.
+func (h *History) Aside() string { return h.aside }
 
 // Run removes what is older than the retention and keeps the log file short
 // until ctx ends, then waits for writers, and closes the file.
@@ -229,9 +240,11 @@ func (h *History) publish(events []model.Event) {
 	}
 }
 
+const damagedInfix = ".damaged-"
+
 // setAside renames the file and its companions and makes the renaming durable.
 func setAside(path string, now time.Time) (string, error) {
-	aside := path + ".damaged-" + now.UTC().Format("20060102T150405.000")
+	aside := path + damagedInfix + now.UTC().Format("20060102T150405.000")
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		err := os.Rename(path+suffix, aside+suffix)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -247,4 +260,19 @@ func setAside(path string, now time.Time) (string, error) {
 		return "", fmt.Errorf("set aside %s: %w", path, err)
 	}
 	return aside, nil
+}
+
+// lastAside returns the name of the newest file that setAside made; empty: none.
+func lastAside(path string) (last string, err error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, filepath.Base(path)+damagedInfix) && !strings.HasSuffix(name, "-wal") && !strings.HasSuffix(name, "-shm") {
+			last = name // they are in the order of their times
+		}
+	}
+	return last, nil
 }

@@ -303,6 +303,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 
 			h = open(t, history.Config{Path: path}, history.Deps{})
 			require.NoError(t, h.Damaged(), "the fresh file is sound")
+			require.Equal(t, filepath.Base(aside[0]), h.Aside(), "what is missing is known for as long as the old file is there")
 		})
 	}
 	f("no database at all", func(t *testing.T, path string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"panoptes/internal/history"
 	"panoptes/internal/model"
 	"panoptes/internal/replica"
 )
@@ -274,6 +276,34 @@ func TestDamagedHistoryIsCopied(t *testing.T) {
 		return b.replica.Status().Events == 50 && b.replica.Status().Complete
 	}, 10*time.Second, 5*time.Millisecond)
 	require.Equal(t, a.contents(0, hoursAgo(-1)), b.contents(0, hoursAgo(-1)))
+}
+
+// The process that set the file aside may be killed before it noted the need.
+func TestHistorySetAsideEarlierIsCopiedOnce(t *testing.T) {
+	_, a, b := pair(t)
+	b.start()
+	b.join()
+	b.stop()
+	path := filepath.Join(b.dir, "history.db")
+	require.NoError(t, os.WriteFile(path, []byte("this is no database at all, whoever wrote it"), 0o600))
+	h, err := history.New(history.Config{Path: path, MinFreeBytes: -1}, history.Deps{})
+	require.NoError(t, err)
+	require.Error(t, h.Damaged())
+	h.Close()
+	b.start()
+	require.NoError(t, b.history.Damaged())
+	require.Eventually(t, func() bool {
+		return b.replica.Status().Events == 50 && b.replica.Status().Complete
+	}, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, a.contents(0, hoursAgo(-1)), b.contents(0, hoursAgo(-1)))
+	b.stop()
+
+	b.start()
+	b.replica.Need(time.UnixMilli(hoursAgo(-2)), time.UnixMilli(hoursAgo(-3)), "something later, met after what was needed before")
+	b.complete()
+	state, err := os.ReadFile(filepath.Join(b.dir, "replica", "replica.json"))
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(state), "lost history:"), "it is copied once")
 }
 
 func TestDamagedFilesAreFetchedAfterARestart(t *testing.T) {

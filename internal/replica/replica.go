@@ -108,7 +108,7 @@ type History interface {
 	Digests(ctx context.Context, from, to time.Time) ([]model.EventDigest, error)
 	Import(ctx context.Context, events ...model.Event) (added int, err error)
 	Horizon() time.Time
-	Damaged() error
+	Aside() string // name of the damaged file that was set aside last; empty: none
 }
 
 // Deps are the collaborators. Store, History, Dial and Alive must be given.
@@ -218,13 +218,13 @@ func limiter(bytes int64) *rate.Limiter {
 
 // Run copies what is needed and compares, until ctx ends.
 func (r *Replica) Run(ctx context.Context) error {
+	if name := r.deps.History.Aside(); name != "" {
+		r.add(Need{Events: true, Reason: "history damaged", Lost: "history:" + name})
+	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-r.deps.Store.Ready():
-	}
-	if err := r.deps.History.Damaged(); err != nil {
-		r.add(Need{Events: true, Reason: "history damaged", Lost: "history:" + err.Error()})
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
