@@ -259,10 +259,11 @@ func (a *App) controlMembers() []control.ControlMember {
 
 // ErrBeginAnew says that the process should be begun anew, with the same
 // arguments: the configuration store met a full disk, which it does not survive,
-// and there is space again. Everything else has been stopped in order.
+// and there is space again, or the history met damage. Everything else has been
+// stopped in order.
 var ErrBeginAnew = errors.New("the process must begin anew")
 
-// reviveAfter keeps a store that dies at once from being begun over and over.
+// reviveAfter keeps what breaks at once from being begun over and over.
 const reviveAfter = 30 * time.Second
 
 // membersEvery is the time between two looks at the members of the store.

@@ -100,3 +100,21 @@ func (a *App) ownPorts() []int {
 	}
 	return ports
 }
+
+// lookAtHistory ends the process when the history met damage: events that cannot
+// be stored keep back all that other servers send. The file is set aside at the
+// end, and the next process fills an empty one from the others.
+func (a *App) lookAtHistory(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.history.Broken():
+	}
+	a.log.Error("the history is damaged; this process begins anew", "err", a.history.Damaged())
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(time.Until(a.began.Add(reviveAfter))):
+		return ErrBeginAnew
+	}
+}

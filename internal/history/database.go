@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -48,7 +49,7 @@ CREATE TABLE IF NOT EXISTS last_states (
 
 const schemaVersion = 1
 
-// errDamaged marks what quick_check found.
+// errDamaged marks what a check found.
 var errDamaged = errors.New("file is damaged")
 
 // open connects, checks the file and brings the schema up to date. On error
@@ -76,7 +77,7 @@ func (h *History) open() (err error) {
 	h.read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
 	h.read.SetMaxIdleConns(4)
 	ctx := context.Background()
-	if err := check(ctx, h.write); err != nil {
+	if err := check(ctx, h.write, "quick_check"); err != nil {
 		return err
 	}
 	var version int
@@ -101,8 +102,27 @@ func dsn(path string, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + v.Encode()
 }
 
-func check(ctx context.Context, db *sql.DB) error {
-	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(5)")
+// examine reads all of a file that nobody has open, and compares its indexes
+// with its tables, which takes longer than what open does.
+func examine(path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", dsn(abs, "query_only(1)"))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), examineFor)
+	defer cancel()
+	return errors.Join(check(ctx, db, "integrity_check"), db.Close())
+}
+
+// examineFor is how long the end of a process may take to look at a file.
+const examineFor = 20 * time.Second
+
+func check(ctx context.Context, db *sql.DB, pragma string) error {
+	rows, err := db.QueryContext(ctx, "PRAGMA "+pragma+"(5)")
 	if err != nil {
 		return err
 	}

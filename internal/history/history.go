@@ -76,7 +76,9 @@ type History struct {
 	closed  bool
 	damaged error
 
-	aside string
+	broken chan struct{} // closed when damage was met since New
+	breaks sync.Once
+	aside  string
 
 	subMu   sync.Mutex
 	subs    map[int]func(model.Event)
@@ -95,10 +97,11 @@ func New(cfg Config, deps Deps) (*History, error) {
 		cfg.MinFreeBytes = DefaultMinFreeBytes
 	}
 	h := &History{
-		cfg:   cfg,
-		log:   deps.Logger,
-		token: make(chan struct{}, 1),
-		subs:  map[int]func(model.Event){},
+		cfg:    cfg,
+		log:    deps.Logger,
+		token:  make(chan struct{}, 1),
+		broken: make(chan struct{}),
+		subs:   map[int]func(model.Event){},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -137,6 +140,10 @@ func (h *History) Damaged() error {
 	return h.damaged
 }
 
+// Broken is closed when a read or write met damage. What the file is asked then
+// may fail for ever: the process is to begin anew. Close sets the file aside.
+func (h *History) Broken() <-chan struct{} { return h.broken }
+
 // Aside names the file that was set aside last, by this process or an earlier
 // one, as long as it is there; empty: none. Events of before are missing here
 // since, and are to be copied from another server.
@@ -158,8 +165,9 @@ func (h *History) Run(ctx context.Context) error {
 	}
 }
 
-// Close waits for the writer and closes the file. Later calls of Append and
-// Query answer model.ErrUnavailable. Closing twice does nothing.
+// Close waits for the writer and closes the file, which is set aside when it is
+// found damaged after Broken. Later calls of Append and Query answer
+// model.ErrUnavailable. Closing twice does nothing.
 func (h *History) Close() {
 	h.mu.Lock()
 	was := h.closed
@@ -173,6 +181,23 @@ func (h *History) Close() {
 	h.failPending(errClosed)
 	h.metrics.unregister()
 	h.closeDBs()
+	select {
+	case <-h.broken:
+		h.giveUp()
+	default:
+	}
+}
+
+// giveUp sets the file aside when it is damaged, so that the next process has
+// one that works.
+func (h *History) giveUp() {
+	err := examine(h.cfg.Path)
+	if !isDamage(err) {
+		h.log.Warn("damage of the history not found again, it stays", "path", h.cfg.Path, "err", err)
+		return
+	}
+	aside, serr := setAside(h.cfg.Path, time.Now())
+	h.log.Error("history damaged, the next start begins with an empty one", "aside", aside, "err", errors.Join(err, serr))
 }
 
 var errClosed = fmt.Errorf("history is closed: %w", model.ErrUnavailable)
@@ -200,6 +225,7 @@ func (h *History) fail(what string, err error) error {
 			h.log.Error("history damaged", "path", h.cfg.Path, "err", err)
 		}
 		h.mu.Unlock()
+		h.breaks.Do(func() { close(h.broken) })
 	}
 	switch {
 	case isFull(err):

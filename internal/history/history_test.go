@@ -322,6 +322,50 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 	})
 }
 
+// Damage that is met while the file is open is told, and the next process finds
+// an empty file.
+func TestDamageMetLaterIsSetAsideAtTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	h := open(t, history.Config{Path: path}, history.Deps{})
+	var events []model.Event
+	for i := range 2000 {
+		events = append(events, event(t0.Add(time.Duration(i)*time.Second), model.EventState, fmt.Sprint("check/", i), strings.Repeat("x", 100)))
+	}
+	require.NoError(t, h.Append(t.Context(), events...))
+	h.Close()
+
+	h = open(t, history.Config{Path: path}, history.Deps{})
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	fi, err := f.Stat()
+	require.NoError(t, err)
+	for at := int64(8 * 4096); at < fi.Size(); at += 4096 {
+		_, err := f.WriteAt([]byte(strings.Repeat("no page ", 512)), at)
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Close())
+	select {
+	case <-h.Broken():
+		t.Fatal("nobody has read it")
+	default:
+	}
+	_, _, err = h.Query(t.Context(), model.EventQuery{Limit: 1000})
+	require.Error(t, err)
+	<-h.Broken()
+	require.Error(t, h.Damaged())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, h.Run(ctx))
+
+	h = open(t, history.Config{Path: path}, history.Deps{})
+	require.NoError(t, h.Damaged())
+	require.NotEmpty(t, h.Aside())
+	require.NoError(t, h.Append(t.Context(), events...))
+	h.Close()
+	h = open(t, history.Config{Path: path}, history.Deps{})
+	require.NoError(t, h.Damaged())
+}
+
 func TestFullDiskRefusesAndRecovers(t *testing.T) {
 	var free atomic.Uint64
 	free.Store(1 << 30)

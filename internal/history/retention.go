@@ -76,7 +76,7 @@ func (h *History) maintain(ctx context.Context) {
 	}
 	err := h.exclusive(ctx, func() error {
 		_, err := h.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-		return err
+		return h.fail("shorten the log of history", err)
 	})
 	if err != nil && ctx.Err() == nil {
 		h.log.Warn("write-ahead log of history not shortened", "err", err)
