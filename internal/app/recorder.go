@@ -64,16 +64,21 @@ func (r *recorder) tryStore(ctx context.Context, list []model.Event) error {
 	}
 }
 
+// lastEvents is how long events that wait at the end are tried to be stored.
+const lastEvents = 5 * time.Second
+
 // Run stores events in groups until ctx ends, then what is left.
 func (r *recorder) Run(ctx context.Context) error {
+	// What is being stored when ctx ends has as long as what is left.
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastEvents, cancel) })()
 	for {
 		select {
 		case e := <-r.queue:
-			r.store(ctx, r.group(e))
+			r.store(last, r.group(e))
 		case <-ctx.Done():
 			// The parts above have ended: nothing more comes in.
-			last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
 			for {
 				select {
 				case e := <-r.queue:
@@ -101,7 +106,7 @@ func (r *recorder) group(first model.Event) []model.Event {
 
 // store tries until the events are in, or ctx ends.
 func (r *recorder) store(ctx context.Context, list []model.Event) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := r.append(ctx, list...)
 		var inv model.Invalid
 		switch {
