@@ -86,13 +86,16 @@ func (a *API) bind(r *http.Request, kind string, spec json.RawMessage, patch boo
 	}
 	for f := range fields {
 		// What decodes the record takes these for the same field, and the last one.
-		for _, name := range []string{"labels", "matchers", "parent"} {
+		for _, name := range []string{"labels", "matchers", "parent", "groups"} {
 			if f != name && strings.EqualFold(f, name) {
 				return nil, invalid(f, "must be written %s", name)
 			}
 		}
 	}
 	if kind == model.KindRules {
+		if err := a.shareOfRules(r, fields["groups"]); err != nil {
+			return nil, err
+		}
 		return bindRules(bound, fields, patch)
 	}
 	if err := a.bindParent(r, fields["parent"]); err != nil {
@@ -138,6 +141,39 @@ func (a *API) bindParent(r *http.Request, parent json.RawMessage) error {
 	rec, err := a.deps.Catalog.Get(model.KindCheck, name)
 	if err != nil || !labelled(who(r), rec) {
 		return invalid("parent", "there is no check %q; create it first", name)
+	}
+	return nil
+}
+
+// maxBoundGroups is how many groups of rules those may have together who are
+// bound to the same labels: a quarter of all that are evaluated.
+const maxBoundGroups = 250
+
+// shareOfRules refuses groups of rules that would take the place of others'.
+func (a *API) shareOfRules(r *http.Request, groups json.RawMessage) error {
+	count := func(groups json.RawMessage) int {
+		var list []json.RawMessage
+		_ = json.Unmarshal(groups, &list) // what is no list is refused by what decodes the record
+		return len(list)
+	}
+	given, old, others := count(groups), 0, 0
+	id := r.PathValue("id")
+	for _, rec := range a.deps.Catalog.List(model.KindRules) {
+		if !labelled(who(r), rec) {
+			continue
+		}
+		var spec struct {
+			Groups json.RawMessage `json:"groups"`
+		}
+		_ = json.Unmarshal(rec.Spec, &spec) // it is in the catalog
+		if id != "" && (rec.ID == id || rec.Name == id) {
+			old = count(spec.Groups)
+		} else {
+			others += count(spec.Groups)
+		}
+	}
+	if given > old && given+others > maxBoundGroups {
+		return invalid("groups", "there would be %d groups of rules with the labels that you are bound to; %d are allowed: put rules together, or remove some", given+others, maxBoundGroups)
 	}
 	return nil
 }

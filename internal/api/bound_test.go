@@ -63,6 +63,28 @@ func TestLabelsCannotBeWrittenOtherwise(t *testing.T) {
 	}
 }
 
+// Who is bound has a share of the groups of rules, and nobody else's.
+func TestShareOfRules(t *testing.T) {
+	b := setUp(t, asBound)
+	groups := func(n int) string {
+		return `"groups":[` + strings.TrimSuffix(strings.Repeat(`{"name":"g"},`, n), ",") + "]"
+	}
+	require.Equal(t, 201, b.call("editor", "POST", "/v1/rules", `{"name":"theirs",`+groups(800)+`}`).Code)
+	require.Equal(t, 201, b.call("bound", "POST", "/v1/rules", `{"name":"one",`+groups(200)+`}`).Code)
+	require.Equal(t, 201, b.call("bound", "POST", "/v1/rules", `{"name":"two","matchers":["x=\"y\""],`+groups(50)+`}`).Code)
+	for method, c := range map[string][2]string{
+		"POST":  {"/v1/rules", `{"name":"three","matchers":["x=\"z\""],` + groups(1) + `}`},
+		"PUT":   {"/v1/rules/two", `{"name":"two",` + groups(51) + `}`},
+		"PATCH": {"/v1/rules/two", `{` + groups(51) + `}`},
+	} {
+		w := b.call("bound", method, c[0], c[1])
+		require.Equal(t, 400, w.Code, method)
+		require.Contains(t, w.Body.String(), "there would be 251 groups of rules", method)
+	}
+	require.Equal(t, 200, b.call("bound", "PUT", "/v1/rules/two", `{"name":"two",`+groups(50)+`}`).Code)
+	require.Equal(t, 201, b.call("editor", "POST", "/v1/rules", `{"name":"more",`+groups(1)+`}`).Code)
+}
+
 func TestACheckHangsOnNoneOfOthers(t *testing.T) {
 	b := setUp(t, asBound)
 	require.Equal(t, 201, b.call("editor", "POST", "/v1/checks", `{"name":"theirs","type":"http","target":"http://x/","labels":{"team":"b"}}`).Code)

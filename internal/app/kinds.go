@@ -176,7 +176,7 @@ func kinds(probes []probe.Kind, fileDirs []string) []catalog.Kind {
 			Name: model.KindScrape, Plural: "scrapes", Normalize: withOld(scrape.NormalizeWithin(fileDirs)), Shape: scrape.Shape, Secrets: scrape.Secrets,
 		},
 		{
-			Name: model.KindRules, Plural: "rules", Normalize: withOld(rules.Normalize),
+			Name: model.KindRules, Plural: "rules", Normalize: normalizeRules,
 		},
 		{
 			Name: model.KindHostGroup, Plural: "hostgroups",
@@ -223,6 +223,15 @@ func plain[T any](check func(*T, catalog.View) error) func(json.RawMessage, cata
 		}
 		return json.Marshal(t)
 	}
+}
+
+func normalizeRules(spec json.RawMessage, v catalog.View) (json.RawMessage, error) {
+	old, _ := v.Old()
+	out, err := rules.Normalize(spec, old.Spec)
+	if err != nil {
+		return nil, err
+	}
+	return out, rules.Fits(out, old, v.List(model.KindRules))
 }
 
 func withOld(normalize func(spec, old json.RawMessage) (json.RawMessage, error)) func(json.RawMessage, catalog.View) (json.RawMessage, error) {

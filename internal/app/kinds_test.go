@@ -1,7 +1,9 @@
 package app_test
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,4 +42,29 @@ func TestCirclesAreRefused(t *testing.T) {
 		kind := plural[:len(plural)-1]
 		refused("POST", "/v1/apply", `{"documents":[{"kind":"`+kind+`","name":"a","spec":{`+rest+`,"parent":"b"}},{"kind":"`+kind+`","name":"b","spec":{`+rest+`,"parent":"a"}}]}`)
 	}
+}
+
+// All records of rules together have no more groups than are evaluated.
+func TestRulesBeyondTheLimitAreRefused(t *testing.T) {
+	a, _ := server(t, t.TempDir())
+	require.Eventually(t, func() bool {
+		code, _ := call(t, a, "GET", "/-/ready", "")
+		return code == http.StatusOK
+	}, 10*time.Second, 20*time.Millisecond)
+	record := func(name string, groups int) string {
+		var list []string
+		for i := range groups {
+			list = append(list, fmt.Sprintf(`{"name":"g%d","interval":"1h","rules":[{"record":"r","expr":"1"}]}`, i))
+		}
+		return `{"name":"` + name + `","disabled":true,"groups":[` + strings.Join(list, ",") + `]}`
+	}
+	for name, groups := range map[string]int{"a": 600, "b": 401} {
+		code, answer := call(t, a, "POST", "/v1/rules", record(name, groups))
+		require.Equal(t, http.StatusCreated, code, answer)
+	}
+	code, answer := call(t, a, "PATCH", "/v1/rules/a", `{"disabled":false}`)
+	require.Equal(t, http.StatusOK, code, answer)
+	code, answer = call(t, a, "PATCH", "/v1/rules/b", `{"disabled":false}`)
+	require.Equal(t, http.StatusBadRequest, code, answer)
+	require.Contains(t, mustJSON(t, answer), "all records together would have 1001 groups")
 }

@@ -41,11 +41,11 @@ func (r *Rules) Status() Status {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := Status{Groups: r.plan.total, Owned: r.plan.owned, Faults: map[string]string{}}
+	for name, n := range r.plan.left {
+		s.Faults[name] = errTooMany(n).Error()
+	}
 	for name, err := range r.faults {
 		s.Faults[name] = err.Error()
-	}
-	if r.plan.total > MaxGroups {
-		s.Faults[""] = errTooMany.Error()
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,12 +22,13 @@ type plan struct {
 	groups  map[string][]rulefmt.RuleGroup
 	known   map[string]bool // engine.GroupKey of every group there is, whoever evaluates it
 	origins map[string]set  // what an identifier stands for
+	left    map[string]int  // by source: groups that are too many
 	total   int             // groups there are
 	owned   int
 }
 
 func (p plan) equal(o plan) bool {
-	return slices.Equal(p.sources, o.sources) && maps.Equal(p.known, o.known) && reflect.DeepEqual(p.groups, o.groups)
+	return slices.Equal(p.sources, o.sources) && maps.Equal(p.known, o.known) && maps.Equal(p.left, o.left) && reflect.DeepEqual(p.groups, o.groups)
 }
 
 // identifier names a source on this server. Groups are evaluated at instants
@@ -51,21 +53,36 @@ func (r *Rules) origin(g *engine.Group) (set, bool) {
 // Key is what Owns is asked about a group.
 func Key(record, group string) string { return "rules/" + record + "/" + group }
 
-var errTooMany = fmt.Errorf("%w: there are more than %d rule groups; the ones beyond are not evaluated", model.ErrLimit, MaxGroups)
+// errTooMany is the fault of a source whose last n groups are too many.
+func errTooMany(n int) error {
+	return fmt.Errorf("%w: its last %d groups are not evaluated, since older records have the rest of the %d that are; put rules together, or disable records that nobody needs", model.ErrLimit, n, MaxGroups)
+}
+
+// oldest returns the names of sets, the oldest first and files by their names.
+// All servers leave out the same groups of records, and whoever comes last
+// takes nobody's place.
+func oldest(sets map[string]set) []string {
+	return slices.SortedFunc(maps.Keys(sets), func(a, b string) int {
+		return cmp.Or(sets[a].since.Compare(sets[b].since), cmp.Compare(a, b))
+	})
+}
 
 // makePlan chooses the groups that this server evaluates.
 func (r *Rules) makePlan() plan {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	p := plan{groups: map[string][]rulefmt.RuleGroup{}, known: map[string]bool{}, origins: map[string]set{}}
+	p := plan{groups: map[string][]rulefmt.RuleGroup{}, known: map[string]bool{}, origins: map[string]set{}, left: map[string]int{}}
 	for _, sets := range []map[string]set{r.records, r.files} {
-		for _, name := range slices.Sorted(maps.Keys(sets)) {
+		total := 0
+		for _, name := range oldest(sets) {
 			s := sets[name]
 			id := r.identifier(s)
 			p.origins[id] = s
 			var mine []rulefmt.RuleGroup
 			for _, g := range s.groups {
-				if p.total++; p.total > MaxGroups {
+				p.total++
+				if total++; total > MaxGroups {
+					p.left[s.source]++
 					continue
 				}
 				p.known[engine.GroupKey(id, string(g.Name))] = true
@@ -85,9 +102,6 @@ func (r *Rules) makePlan() plan {
 				p.owned += len(mine)
 			}
 		}
-	}
-	if p.total > MaxGroups {
-		r.log.Error("rule groups left out", "groups", p.total, "allowed", MaxGroups)
 	}
 	slices.Sort(p.sources)
 	return p

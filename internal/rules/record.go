@@ -73,7 +73,7 @@ func (t *Text) UnmarshalJSON(b []byte) error {
 
 // The limits of what people write.
 const (
-	MaxGroups     = 1000 // of one record, and on the whole
+	MaxGroups     = 1000 // of one record, of all records, and of a server's files
 	MaxRules      = 1000 // of one group
 	MaxExprBytes  = 64 << 10
 	MaxTextBytes  = 8 << 10 // of a label or annotation
@@ -97,6 +97,35 @@ func Normalize(spec, _ json.RawMessage) (json.RawMessage, error) {
 		return nil, err
 	}
 	return json.Marshal(rec)
+}
+
+// Fits refuses a record that adds groups when all records would have more than
+// are evaluated. spec is the new one, valid; old what it was, empty when it is
+// being created; all may have the old one as well.
+func Fits(spec json.RawMessage, old model.Record, all []model.Record) error {
+	mine, before := groupsOf(spec), groupsOf(old.Spec)
+	if mine <= before {
+		return nil
+	}
+	total := mine
+	for _, rec := range all {
+		if rec.ID != old.ID || old.ID == "" {
+			total += groupsOf(rec.Spec)
+		}
+	}
+	if total > MaxGroups {
+		return model.Invalid{{Field: "groups", Msg: fmt.Sprintf("all records together would have %d groups; %d are allowed: put rules together, or disable records that nobody needs", total, MaxGroups)}}
+	}
+	return nil
+}
+
+// groupsOf counts the groups of a record that are to be evaluated.
+func groupsOf(spec json.RawMessage) int {
+	var raw RawRecord
+	if json.Unmarshal(spec, &raw) != nil || raw.Disabled {
+		return 0
+	}
+	return len(raw.Groups)
 }
 
 // RawRecord is a record whose groups are not decoded yet.

@@ -159,7 +159,8 @@ func TestFiles(t *testing.T) {
 	})
 }
 
-// More groups than there may be are left out and said so.
+// More groups than there may be are left out, the newest ones, and their record
+// says so.
 func TestTooManyGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -169,14 +170,53 @@ func TestTooManyGroups(t *testing.T) {
 			for j := range 100 {
 				groups = append(groups, fmt.Sprintf(`{"name":"g%d","interval":"1h","rules":[{"record":"r","expr":"1"}]}`, j))
 			}
-			records = append(records, record(t, fmt.Sprintf("r%02d", i), "["+strings.Join(groups, ",")+"]"))
+			rec := record(t, fmt.Sprintf("r%02d", i), "["+strings.Join(groups, ",")+"]")
+			rec.Created = time.Unix(int64(1000-i), 0)
+			records = append(records, rec)
 		}
-		s := w.start("n1", rules.Config{}, records...)
+		dir := t.TempDir() // the place of files is the server's own
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "own.yml"), []byte("groups: [{name: own, rules: [{record: own, expr: '1'}]}]"), 0o600))
+		s := w.start("n1", rules.Config{Dir: dir}, records...)
 		synctest.Wait()
-		require.Len(t, s.RuleGroups(), rules.MaxGroups)
-		require.Equal(t, 1100, s.Status().Groups)
-		require.Contains(t, s.Status().Faults[""], "more than 1000")
+		require.Equal(t, rules.MaxGroups+1, len(s.RuleGroups()))
+		require.Equal(t, 1101, s.Status().Groups)
+		require.Len(t, s.Status().Faults, 1)
+		require.Contains(t, s.Status().Faults["r00"], "its last 100 groups are not evaluated")
+		for _, g := range s.Groups() {
+			require.NotEqual(t, "r00", g.Source)
+		}
+		require.NoError(t, s.Update(records[1:]))
+		synctest.Wait()
+		require.Empty(t, s.Status().Faults)
+		require.Equal(t, 1001, s.Status().Groups)
 	})
+}
+
+// A record that adds groups beyond the limit is refused, whoever has the others.
+func TestFits(t *testing.T) {
+	groups := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`{"name":"g%d","rules":[{"record":"r","expr":"1"}]}`, i))
+		}
+		return "[" + strings.Join(list, ",") + "]"
+	}
+	a, b := record(t, "a", groups(600)), record(t, "b", groups(400))
+	all := []model.Record{a, b}
+	require.NoError(t, rules.Fits(b.Spec, model.Record{}, all[:1]))
+	more := record(t, "b", groups(401))
+	var inv model.Invalid
+	require.ErrorAs(t, rules.Fits(more.Spec, b, all), &inv)
+	require.Equal(t, "groups", inv[0].Field)
+	require.Contains(t, inv[0].Msg, "1001 groups")
+	require.ErrorAs(t, rules.Fits(record(t, "c", groups(1)).Spec, model.Record{}, all), &inv)
+
+	all[0] = record(t, "a", groups(900)) // from before there was a limit, or two at once
+	require.NoError(t, rules.Fits(record(t, "b", groups(400)).Spec, b, all), "what adds nothing is taken")
+	require.NoError(t, rules.Fits(record(t, "b", groups(300)).Spec, b, all))
+	all[0].Spec = json.RawMessage(strings.Replace(string(all[0].Spec), "{", `{"disabled":true,`, 1))
+	require.NoError(t, rules.Fits(more.Spec, b, all), "what is disabled does not count")
+	require.ErrorAs(t, rules.Fits(record(t, "a", groups(900)).Spec, all[0], all), &inv, "until it is enabled")
 }
 
 // A rule that gives too much or takes too long fails alone.

@@ -118,6 +118,7 @@ type set struct {
 	groups []Group
 	labels map[string]Text
 	bound  labels.Labels // see Record.Matchers
+	since  time.Time     // when the record was created
 }
 
 // New checks and prepares; nothing is evaluated before Run.
@@ -193,7 +194,7 @@ func (r *Rules) Update(records []model.Record) error {
 		}
 		if !parsed.Disabled {
 			bound, _ := model.Bound(parsed.Matchers) // ParseRecord has checked them
-			next[rec.Name] = set{source: rec.Name, groups: parsed.Groups, labels: parsed.Labels, bound: bound}
+			next[rec.Name] = set{source: rec.Name, groups: parsed.Groups, labels: parsed.Labels, bound: bound, since: rec.Created}
 		}
 	}
 	r.mu.Lock()
@@ -254,6 +255,9 @@ func (r *Rules) Run(ctx context.Context) error {
 		seen = r.lookAtFiles(seen)
 		next := r.makePlan()
 		if !next.equal(current) {
+			for source, n := range next.left {
+				r.log.Error("rule groups left out", "source", source, "groups", n, "allowed", MaxGroups)
+			}
 			if err := r.hand(m, loader, next); err != nil {
 				r.log.Error("rules keep their old set", "err", err)
 			} else {
