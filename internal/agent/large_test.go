@@ -74,7 +74,7 @@ func TestWhatNobodyTakesIsGivenUp(t *testing.T) {
 			after := time.Now().UnixMilli()
 			eventually(t, 30*time.Second, func() bool {
 				n := w.store.times("node_test", "web-1")
-				return n[len(n)-1] > after+2000 && complete(h) && h.agent.Buffer().Waiting == 0
+				return n[len(n)-1] > after+500 && complete(h) && h.agent.Buffer().Waiting == 0
 			}, "the samples after it arrive, each of them")
 
 			// The same without a server.
