@@ -26,6 +26,7 @@ func (a *App) followMembers(ctx context.Context) error {
 	tick := time.NewTicker(metaEvery)
 	defer tick.Stop()
 	read := a.catalog.Ready()
+	lacked := time.Now() // when this server last lacked something
 	for {
 		a.takeNodes()
 		if err := a.removal(); err != nil {
@@ -36,7 +37,7 @@ func (a *App) followMembers(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			a.tellOfSelf()
+			lacked = a.tellOfSelf(lacked)
 		case <-read:
 			read = nil
 		case <-a.membersWake:
@@ -141,13 +142,22 @@ func nodeEvent(m model.Member) model.Event {
 	return e
 }
 
-// tellOfSelf gossips how this server is.
-func (a *App) tellOfSelf() {
+// tellOfSelf gossips how this server is. It counts as complete when it has lacked
+// nothing for a while, so that rules do not move to and fro. It returns when it
+// last lacked something.
+func (a *App) tellOfSelf(lacked time.Time) time.Time {
+	if a.behind() != "" {
+		lacked = time.Now()
+	}
 	load := a.self.Machine().CPU
 	lag := a.relay.Lag()
-	behind := a.behind() != ""
+	behind := time.Since(lacked) < completeAfter
 	a.cluster.Update(func(m *model.Member) { m.Load, m.Lag, m.Behind = load, lag, behind })
+	return lacked
 }
+
+// completeAfter is for how long a server must lack nothing to count as complete.
+const completeAfter = 10 * time.Second
 
 // place hands this server's worker, and the agents that talk to it, the checks that
 // are theirs.

@@ -25,6 +25,7 @@ type placement struct {
 	servers atomic.Pointer[[]schedule.Worker] // that decide, warn and store
 	workers atomic.Pointer[[]schedule.Worker] // servers that run checks and scrape
 	agents  atomic.Pointer[[]schedule.Worker] // that run checks
+	judges  atomic.Pointer[[]schedule.Worker] // servers that evaluate rules: those that lack nothing
 	given   given
 }
 
@@ -33,6 +34,7 @@ func newPlacement(self string) *placement {
 	p.servers.Store(&[]schedule.Worker{})
 	p.workers.Store(&[]schedule.Worker{})
 	p.agents.Store(&[]schedule.Worker{})
+	p.judges.Store(&[]schedule.Worker{})
 	return p
 }
 
@@ -48,9 +50,10 @@ var serverRoles = []string{roleProbe, roleHeartbeat, roleScrape}
 
 // take computes the lists from what gossip says and reports whether they
 // changed. A suspect loses its work at once: to watch twice is harmless. One
-// that does not serve yet gets none.
+// that does not serve yet gets none, and one that lacks samples evaluates no
+// rules while another has them all.
 func (p *placement) take(members []model.Member) bool {
-	var servers, workers []schedule.Worker
+	var servers, workers, judges []schedule.Worker
 	for _, m := range members {
 		if m.Role != model.RoleServer || !m.Serving || m.State != model.MemberAlive && !m.Self {
 			continue
@@ -61,15 +64,22 @@ func (p *placement) take(members []model.Member) bool {
 		}
 		workers = append(workers, w)
 		servers = append(servers, schedule.Worker{ID: m.ID, Region: m.Region, Weight: w.Weight})
+		if !m.Behind {
+			judges = append(judges, schedule.Worker{ID: m.ID, Region: m.Region, Weight: w.Weight})
+		}
 	}
-	for _, list := range [][]schedule.Worker{workers, servers} {
+	if len(judges) == 0 {
+		judges = slices.Clone(servers)
+	}
+	for _, list := range [][]schedule.Worker{workers, servers, judges} {
 		if allDraining(list) { // somebody has to do it
 			for i := range list {
 				list[i].Weight = 0
 			}
 		}
 	}
-	changed := !sameWorkers(*p.servers.Load(), servers) || !sameWorkers(*p.workers.Load(), workers)
+	changed := !sameWorkers(*p.servers.Load(), servers) || !sameWorkers(*p.workers.Load(), workers) || !sameWorkers(*p.judges.Load(), judges)
+	p.judges.Store(&judges)
 	p.servers.Store(&servers)
 	p.workers.Store(&workers)
 	return changed
@@ -119,9 +129,15 @@ func (p *placement) others() []string {
 }
 
 // owns reports whether this server is responsible for key: the verdict of a
-// check ("check/<id>"), a region, a rule group.
+// check ("check/<id>"), a region.
 func (p *placement) owns(key string) bool {
 	w, ok := schedule.Owner(key, *p.servers.Load())
+	return ok && w.ID == p.self
+}
+
+// judgesRules reports whether this server evaluates the rule group of that key.
+func (p *placement) judgesRules(key string) bool {
+	w, ok := schedule.Owner(key, *p.judges.Load())
 	return ok && w.ID == p.self
 }
 

@@ -57,7 +57,7 @@ func (a *App) openPlatform() (err error) {
 	}
 	a.rules, err = rules.New(rules.Config{Node: a.pki.NodeID(), Dir: ruleFiles}, rules.Deps{
 		// An engine of their own: rules must not wait behind people's queries.
-		Queryable: a.query.Queryable(), Appendable: a.relay, Put: a.putRules, Owns: a.placement.owns,
+		Queryable: a.query.Queryable(), Appendable: a.relay, Put: a.putRules, Owns: a.placement.judgesRules,
 		Current: func() bool { return a.behind() == "" }, ExternalURL: external, Logger: a.logger("rules"),
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "rules"}, a.registry),
 	})
