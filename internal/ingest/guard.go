@@ -131,7 +131,7 @@ func (a *guardedAppender) note(err error) error {
 	case reason != "":
 		a.g.metrics.refused.WithLabelValues(reason).Inc()
 	}
-	a.o.limited = a.o.limited || r != nil && r.limit
+	a.o.limited = a.o.limited || reason == reasonLimit || r != nil && r.limit
 	a.o.later = a.o.later || r != nil && r.later
 	return err
 }

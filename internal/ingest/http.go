@@ -182,7 +182,9 @@ func negotiate(h http.Header) (proto string, err error) {
 		"Content-Type %.100q is not understood; send %s (remote write 1) or %s;proto=%s (remote write 2)", ct, typeProtobuf, typeProtobuf, messageV2)
 }
 
-var errBusy = answer(http.StatusTooManyRequests, "in_flight", "this server is taking in as much as it may hold in memory; try again")
+// errBusy is 503 and not 429: it is this server's state rather than the sender's
+// rate, and Prometheus drops what is answered 429 unless it is told otherwise.
+var errBusy = answer(http.StatusServiceUnavailable, "in_flight", "this server is taking in as much as it may hold in memory; try again")
 
 // read reads the body, for which it holds held bytes of the budget. free gives
 // everything back, also after an error.
@@ -276,9 +278,11 @@ type outcomeWriter struct {
 }
 
 func (w *outcomeWriter) WriteHeader(code int) {
-	lost := w.o.internal != nil && code/100 == 2 // the OTLP handler does not look at what Commit says
+	// The OTLP handler does not look at what Commit says, and a collector drops
+	// for good what is answered 400 for one bad sample.
+	lost := w.o.internal != nil && code/100 == 2
 	switch {
-	case lost, code == http.StatusInternalServerError && w.o.internal != nil:
+	case w.o.internal != nil:
 		code, _ = status(w.o.internal)
 	case code == http.StatusInternalServerError:
 		code = http.StatusBadRequest // the storage did not complain, so the message is at fault

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -167,7 +168,7 @@ func TestInFlightBudget(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, writePath, bytes.NewReader(make([]byte, 2000)))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	require.Equal(t, 429, w.Code)
+	require.Equal(t, 503, w.Code)
 	require.Equal(t, "5", w.Header().Get("Retry-After"))
 	for range 20 { // everything is given back
 		require.Equal(t, 204, postV1(t, h, request(series("m", ms(0), 1))).Code)
@@ -194,4 +195,72 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 	wg.Wait()
 	require.Len(t, dump(t, db), 4*50*20)
+}
+
+// picky takes no series of the name "wide".
+type picky struct{ storage.Appendable }
+
+type pickyAppender struct{ storage.Appender }
+
+func (p picky) Appender(ctx context.Context) storage.Appender {
+	return pickyAppender{p.Appendable.Appender(ctx)}
+}
+
+func (p pickyAppender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if l.Get("__name__") == "wide" {
+		return 0, fmt.Errorf("the series has too many labels: %w", model.ErrLimit)
+	}
+	return p.Appender.Append(ref, l, t, v)
+}
+
+// A series that the storage does not take for its labels costs nobody else's
+// samples, and is not asked for again and again.
+func TestSeriesThatTheStorageDoesNotTake(t *testing.T) {
+	db := openDB(t)
+	h, _ := newHandler(t, ingest.Config{}, picky{db})
+	for range 2 {
+		w := postV1(t, h, request(series("good", ms(0), 1), series("wide", ms(0), 1), series("fine", ms(0), 1)))
+		require.Equal(t, 422, w.Code, w.Body)
+		require.Contains(t, w.Body.String(), "wide")
+	}
+	text := strings.Join(dump(t, db), "\n")
+	require.Contains(t, text, "good")
+	require.Contains(t, text, "fine")
+
+	md := pmetric.NewMetrics()
+	ms := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics()
+	for _, name := range []string{"left", "wide", "right"} {
+		m := ms.AppendEmpty()
+		m.SetName(name)
+		dp := m.SetEmptyGauge().DataPoints().AppendEmpty()
+		dp.SetTimestamp(pcommon.NewTimestampFromTime(time.Now()))
+		dp.SetDoubleValue(1)
+	}
+	body, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
+	require.NoError(t, err)
+	w := post(h, otlpPath, "application/x-protobuf", body)
+	require.Equal(t, 422, w.Code, w.Body)
+	text = strings.Join(dump(t, db), "\n")
+	require.Contains(t, text, "left")
+	require.Contains(t, text, "right")
+}
+
+// A bad sample does not turn an outage of the storage into an answer after which
+// the sender drops everything.
+func TestABadSampleDuringAnOutage(t *testing.T) {
+	md := pmetric.NewMetrics()
+	ms := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics()
+	for name, at := range map[string]time.Time{"good": time.Now(), "ahead": time.Now().Add(time.Hour)} {
+		m := ms.AppendEmpty()
+		m.SetName(name)
+		dp := m.SetEmptyGauge().DataPoints().AppendEmpty()
+		dp.SetTimestamp(pcommon.NewTimestampFromTime(at))
+		dp.SetDoubleValue(1)
+	}
+	body, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
+	require.NoError(t, err)
+	h, _ := newHandler(t, ingest.Config{}, failing{openDB(t), model.ErrUnavailable})
+	w := post(h, otlpPath, "application/x-protobuf", body)
+	require.Equal(t, 503, w.Code, w.Body)
+	require.Equal(t, "5", w.Header().Get("Retry-After"))
 }

@@ -273,7 +273,7 @@ func TestBudgetIsFair(t *testing.T) {
 		close(until)
 		synctest.Wait()
 		for range refused {
-			require.Equal(t, 429, <-codes["greedy"])
+			require.Equal(t, 503, <-codes["greedy"])
 		}
 		for range 10 {
 			require.Equal(t, 204, <-codes["modest"])

@@ -210,10 +210,14 @@ func brief(ls labels.Labels) string {
 	return strings.ToValidUTF8(s, "\ufffd")
 }
 
+// reasonLimit is the reason when the storage takes less than we let through.
+const reasonLimit = "limit"
+
 // sampleReason names why the storage refused a sample; "" means that it is not
 // the sample's fault.
 func sampleReason(err error) string {
 	var h histogram.Error
+	var inv model.Invalid
 	switch {
 	case errors.Is(err, storage.ErrTooOldSample):
 		return "too_old"
@@ -223,6 +227,10 @@ func sampleReason(err error) string {
 		return "out_of_bounds"
 	case errors.As(err, &h):
 		return "histogram"
+	case errors.Is(err, model.ErrLimit):
+		return reasonLimit
+	case errors.As(err, &inv):
+		return "invalid"
 	}
 	return ""
 }

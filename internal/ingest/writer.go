@@ -284,7 +284,11 @@ func (w *writer) failed(ls labels.Labels, t int64, err error, taken *int) error 
 		*taken++
 		return nil
 	}
-	if reason := sampleReason(err); reason != "" {
+	switch reason := sampleReason(err); reason {
+	case "":
+	case reasonLimit:
+		return w.refuse(limit(reason, "series %s, sample at %s: %s", brief(ls), stamp(t), err))
+	default:
 		return w.refuse(invalid(reason, "series %s, sample at %s: %s", brief(ls), stamp(t), err))
 	}
 	return fmt.Errorf("series %s, sample at %s: %w", brief(ls), stamp(t), err)
