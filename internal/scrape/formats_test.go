@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ import (
 
 	"panoptes/internal/model"
 	"panoptes/internal/scrape"
+	"panoptes/internal/store"
+	"panoptes/internal/store/storetest"
 )
 
 // instrumented is a program with a native histogram and exemplars, in whatever
@@ -288,6 +291,37 @@ func TestABadTargetCostsOnlyItsOwnFailure(t *testing.T) {
 	var after runtime.MemStats
 	runtime.ReadMemStats(&after)
 	t.Logf("sent %d MiB, heap %+d MiB", sent.all()>>20, (int64(after.HeapAlloc)-int64(before.HeapAlloc))>>20)
+}
+
+// A series that the store does not take for its labels costs the target nothing
+// else.
+func TestASeriesThatTheStoreDoesNotTake(t *testing.T) {
+	db := storetest.New(t, store.Config{MaxValueBytes: 100})
+	reg := prometheus.NewRegistry()
+	addr := serve(t, textFormat, fmt.Sprintf("first 1\nlong{l=%q} 1\nlast 1\n", strings.Repeat("v", 101)))
+	s, _ := start(t, scrape.Config{}, scrape.Deps{Appendable: db, Registerer: reg})
+	s.Update([]model.Record{record(t, "j", "{static_configs: [{targets: ['"+addr+"']}], scrape_interval: 1s}")})
+	names := func() (names []string) {
+		q, err := db.Querier(0, time.Now().UnixMilli())
+		require.NoError(t, err)
+		defer q.Close()
+		names, _, err = q.LabelValues(context.Background(), "__name__", nil)
+		require.NoError(t, err)
+		return names
+	}
+	within(t, 20*time.Second, func() bool { return slices.Contains(names(), "last") })
+	require.Contains(t, names(), "first")
+	require.NotContains(t, names(), "long")
+	require.Equal(t, "up", s.Snapshot().Active[0].Health)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	refused := 0.0
+	for _, f := range families {
+		if f.GetName() == "panoptes_scrape_series_refused_total" {
+			refused = f.Metric[0].GetCounter().GetValue()
+		}
+	}
+	require.Positive(t, refused)
 }
 
 func TestTargetsAreDialedThroughTheDialer(t *testing.T) {

@@ -28,8 +28,11 @@ const (
 	DefaultSamples    = 500_000 // of one answer
 	MaxSamples        = 10_000_000
 	DefaultLabels     = 128 // of one sample
+	MaxLabels         = 1000
 	DefaultNameBytes  = 1024
+	MaxNameBytes      = 4096
 	DefaultValueBytes = 16 << 10
+	MaxValueBytes     = 64 << 10
 	DefaultDropped    = 1000 // targets that relabelling dropped, kept for the page
 	MaxTargets        = 100_000
 	MinInterval       = time.Second
@@ -242,6 +245,19 @@ func (j *Job) bounds(c *config.ScrapeConfig, obj map[string]any, minInterval tim
 	}
 	if c.SampleLimit > MaxSamples {
 		inv.Add("sample_limit", "must be at most %d; leave it out for %d", MaxSamples, DefaultSamples)
+	}
+	for _, l := range []struct {
+		name           string
+		value          uint
+		most, ordinary uint
+	}{
+		{"label_limit", c.LabelLimit, MaxLabels, DefaultLabels},
+		{"label_name_length_limit", c.LabelNameLengthLimit, MaxNameBytes, DefaultNameBytes},
+		{"label_value_length_limit", c.LabelValueLengthLimit, MaxValueBytes, DefaultValueBytes},
+	} {
+		if l.value > l.most {
+			inv.Add(l.name, "must be at most %d; leave it out for %d", l.most, l.ordinary)
+		}
 	}
 	if c.ScrapeFailureLogFile != "" {
 		inv.Add("scrape_failure_log_file", "is not supported; leave it out: the last error of each target is shown with it")

@@ -6,6 +6,7 @@ import (
 
 type metrics struct {
 	movedAway prometheus.Counter
+	refused   prometheus.Counter
 	divisions prometheus.Histogram
 }
 
@@ -13,6 +14,9 @@ func newMetrics(reg prometheus.Registerer, s *Scraper) *metrics {
 	m := &metrics{
 		movedAway: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "panoptes_scrape_targets_moved_away_total", Help: "Targets that another server scrapes now.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "panoptes_scrape_series_refused_total", Help: "Scraped samples that were left out because the store does not take their series, for example for a label that is too long.",
 		}),
 		divisions: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "panoptes_scrape_division_seconds", Help: "Time to find out which targets are this server's.",
@@ -33,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, s *Scraper) *metrics {
 			return float64(n)
 		})
 	}
-	reg.MustRegister(m.movedAway, m.divisions,
+	reg.MustRegister(m.movedAway, m.refused, m.divisions,
 		gauge("panoptes_scrape_targets", "Targets of all servers together, after relabelling.", func(j *job) int { return j.view.active }),
 		gauge("panoptes_scrape_targets_owned", "Targets that this server scrapes.", func(j *job) int { return j.view.owned }),
 		gauge("panoptes_scrape_targets_invalid", "Discovered targets that cannot be scraped.", func(j *job) int { return j.view.faults }),

@@ -120,6 +120,10 @@ func New(cfg Config, deps Deps) (*Scraper, error) {
 	}
 	s.limit.set(DefaultBodySize)
 	s.met = newMetrics(deps.Registerer, s)
+	s.fence.refused = func(err error) {
+		s.met.refused.Inc()
+		s.log.Debug("scraped sample left out", "err", err)
+	}
 	var err error
 	s.manager, err = engine.NewManager(&engine.Options{
 		DiscoveryReloadInterval: pm.Duration(cfg.Reload),
