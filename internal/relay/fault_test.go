@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/model"
+	"panoptes/internal/relay"
+	"panoptes/internal/wire"
 )
 
 // holes collects what a receiver was told that it will not get.
@@ -297,6 +299,24 @@ func TestBounds(t *testing.T) {
 			require.Equal(t, "a", told.all()[0].source)
 		})
 	}
+}
+
+// Old segments may be dropped while they are checked.
+func TestDroppedWhileChecked(t *testing.T) {
+	c := newCluster(t, "a", "b")
+	fillLog(t, c, 200)
+	a := c.nodes["a"]
+	a.openStores()
+	cfg := a.cfg
+	cfg.Dir, cfg.MaxBytes = filepath.Join(a.dir, "relay"), 30_000
+	r, err := relay.New(cfg, relay.Deps{Store: a.store, Events: a.events, Dial: func(string) (wire.Conn, error) { return nil, model.ErrUnavailable }})
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { r.CheckOld(t.Context()) })
+	r.Trim(time.Now())
+	require.Less(t, len(a.segments()), 5)
+	require.True(t, r.Destinations()[0].Dropped)
 }
 
 // Series that come and go do not keep a segment from its end, however many they

@@ -62,8 +62,9 @@ func (r *Relay) trim(now time.Time) {
 	}
 }
 
-// outdated returns the oldest segments that are not needed, or not to be kept.
-func (r *Relay) outdated(now time.Time) (gone []*segment) {
+// outdated returns the oldest segments that are not needed, or not to be kept,
+// as they are now: who checks old ones may have them in hand.
+func (r *Relay) outdated(now time.Time) (gone []segment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := &r.journal.index
@@ -85,7 +86,7 @@ func (r *Relay) outdated(now time.Time) (gone []*segment) {
 		if least < at(s.seq, s.size) && total <= r.cfg.MaxBytes && !old {
 			break
 		}
-		gone = append(gone, s)
+		gone = append(gone, *s)
 		total -= s.size
 	}
 	x.mu.Unlock()
@@ -98,16 +99,17 @@ func (r *Relay) outdated(now time.Time) (gone []*segment) {
 }
 
 // pass moves destinations that have not got all of s behind it.
-func (r *Relay) pass(s *segment) {
+func (r *Relay) pass(s segment) {
 	end := at(s.seq, s.size)
 	for _, d := range r.dests {
 		if d.acked >= end {
 			continue
 		}
 		if !s.checked {
-			if _, _, err := checkSegment(r.cfg.Dir, s); err != nil {
+			if _, _, err := checkSegment(r.cfg.Dir, &s); err != nil {
 				r.log.Warn("segment not read", "segment", s.seq, "err", err)
 			}
+			s.checked = true
 		}
 		from, to := s.created, max(s.last, s.created)
 		if s.spanned {
@@ -115,7 +117,7 @@ func (r *Relay) pass(s *segment) {
 		}
 		d.missed = d.missed.with(from, to)
 		d.notify()
-		lost := s.size - max(headerSize, min(s.size, r.offsetIn(d, s)))
+		lost := s.size - max(headerSize, min(s.size, r.offsetIn(d, s.seq)))
 		r.m.dropped.WithLabelValues(d.id).Add(float64(lost))
 		r.log.Error("log too old or too large: entries dropped that a server has not got", "node", d.id, "segment", s.seq, "bytes", lost,
 			"from", time.UnixMilli(from), "to", time.UnixMilli(to))
@@ -123,8 +125,8 @@ func (r *Relay) pass(s *segment) {
 	}
 }
 
-func (r *Relay) offsetIn(d *destination, s *segment) int64 {
-	if d.acked.segment() != s.seq {
+func (r *Relay) offsetIn(d *destination, seq uint64) int64 {
+	if d.acked.segment() != seq {
 		return 0
 	}
 	return d.acked.offset()
