@@ -89,6 +89,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, regions ...string) *cluster {
 	t.Helper()
+	t.TempDir() // is removed after everything that is made from here on has ended
 	c := &cluster{t: t, net: harness.NewNetwork(t)}
 	bin := harness.Binary(t)
 	for i, region := range regions {
