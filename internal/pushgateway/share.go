@@ -88,9 +88,9 @@ func (p *Pushgateway) Merge(b []byte) error {
 			r.Families[i] = f
 		}
 	}
-	now := time.Now()
 	p.mu.Lock()
-	var gone []*series
+	now := time.Now()
+	var present, gone []*series
 	for _, r := range m.Groups {
 		if r == nil || len(r.Labels) == 0 {
 			continue
@@ -101,10 +101,15 @@ func (p *Pushgateway) Merge(b []byte) error {
 		}
 		p.pending = append(p.pending, r)
 		p.changes++
-		if p.deps.Owns(keyOf(r)) {
-			// Whoever took the push has written the ends, too; but this server
-			// may have written a value behind them.
+		if key := keyOf(r); p.deps.Owns(key) {
+			// Whoever took the push may have written the ends, too; but this
+			// server may have written a value behind them.
 			gone = append(gone, ended...)
+			if m.Digests == nil { // those of a State have time until the next tick
+				if g := p.groups[key]; g.exists() {
+					present = append(present, g.all()...)
+				}
+			}
 		}
 	}
 	var lacking []*record
@@ -113,12 +118,10 @@ func (p *Pushgateway) Merge(b []byte) error {
 	}
 	p.mu.Unlock()
 	p.publish(lacking)
-	if len(gone) > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Interval)
-		defer cancel()
-		if err := p.write(ctx, now, nil, gone); err != nil {
-			return fmt.Errorf("end deleted series: %w", err)
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Interval)
+	defer cancel()
+	if err := p.writeAll(ctx, now, present, gone); err != nil {
+		return fmt.Errorf("write what was pushed to another server: %w", err)
 	}
 	return nil
 }

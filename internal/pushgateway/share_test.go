@@ -1,14 +1,20 @@
 package pushgateway_test
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/pushgateway"
@@ -114,6 +120,64 @@ func TestOwnerEndsSeriesThatOthersDeleted(t *testing.T) {
 	require.Equal(t, 202, do(other, "DELETE", "/metrics/job/a", "").Code)
 	_, total, _ := owner.Groups(labels.EmptyLabels(), "", "", 1)
 	require.Zero(t, total)
+}
+
+// A counter that is pushed to one server while another one writes what it was
+// before never seems to fall.
+func TestCounterDoesNotFall(t *testing.T) {
+	db, dir := openDB(t), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		owner := open(t, pushgateway.Config{Path: filepath.Join(dir, "owner")}, pushgateway.Deps{Appendable: db})
+		var news [][]byte
+		other := open(t, pushgateway.Config{Path: filepath.Join(dir, "other")}, pushgateway.Deps{
+			Appendable: db, Owns: func(string) bool { return false }, Broadcast: func(b []byte) { news = append(news, b) },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- owner.Run(ctx) }()
+		defer func() {
+			cancel()
+			require.NoError(t, <-done)
+		}()
+		pass := func() {
+			<-time.After(20 * time.Second)
+			synctest.Wait()
+		}
+		deliver := func() {
+			for _, b := range news {
+				require.NoError(t, owner.Merge(b))
+			}
+			news = nil
+		}
+		require.Equal(t, 200, do(other, "PUT", "/metrics/job/a", "m 5\n").Code)
+		require.Equal(t, []float64{5}, values(t, db), "what nobody has is stored at once")
+		deliver()
+		pass()
+		require.Equal(t, 200, do(other, "PUT", "/metrics/job/a", "m 10\n").Code)
+		pass() // the owner writes what it knows
+		deliver()
+		got := values(t, db)
+		require.Equal(t, 10.0, got[len(got)-1], "when the owner hears of it, it is stored")
+		pass()
+		require.True(t, slices.IsSorted(values(t, db)), "%v", values(t, db))
+	})
+}
+
+// values are those of m, in their order.
+func values(t *testing.T, db *tsdb.DB) (out []float64) {
+	t.Helper()
+	q, err := db.Querier(math.MinInt64, math.MaxInt64)
+	require.NoError(t, err)
+	defer q.Close()
+	set := q.Select(context.Background(), true, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m"))
+	for set.Next() {
+		for it := set.At().Iterator(nil); it.Next() == chunkenc.ValFloat; {
+			_, v := it.At()
+			out = append(out, v)
+		}
+	}
+	require.NoError(t, set.Err())
+	return out
 }
 
 func TestMergeRefusesGarbage(t *testing.T) {

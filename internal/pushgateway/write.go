@@ -111,13 +111,16 @@ func (s *series) append(app storage.Appender, t int64) error {
 	return err
 }
 
-// push takes what was pushed: safe on the disk and in the store when it
-// returns nil, and on its way to the other servers.
+// push takes what was pushed: safe on the disk when it returns nil, and on its
+// way to the other servers. It is in the store then, too, unless another server
+// writes the group and may just be writing what was pushed before: a counter
+// would seem to fall. That one writes it when it hears of it.
 func (p *Pushgateway) push(ctx context.Context, group labels.Labels, families []*family, replace bool) error {
-	now := time.Now()
 	r := &record{Labels: group.Map()}
 	key, who := group.String(), p.deps.Bound(ctx)
 	p.mu.Lock()
+	now := time.Now() // whoever writes older values has looked at them before, and says so
+	leave := p.groups[key] != nil && !p.deps.Owns(key)
 	if refused := p.check(key, who, families, replace); refused != nil {
 		return p.fail(group, who, refused, now)
 	}
@@ -132,6 +135,9 @@ func (p *Pushgateway) push(ctx context.Context, group labels.Labels, families []
 	}
 	gone, number := p.change(r)
 	present := p.groups[key].all()
+	if leave {
+		present, gone = nil, nil
+	}
 	p.mu.Unlock()
 	return p.settle(ctx, now, number, []*record{r}, present, gone)
 }
@@ -155,12 +161,12 @@ func (p *Pushgateway) fail(group, who labels.Labels, refused error, now time.Tim
 // remove deletes groups by their keys. One that is not known here may be on
 // another server, so that its deletion is remembered all the same.
 func (p *Pushgateway) remove(ctx context.Context, groups []labels.Labels) error {
-	now := time.Now()
 	var records []*record
 	var gone []*series
 	var number uint64
 	who := p.deps.Bound(ctx)
 	p.mu.Lock()
+	now := time.Now()
 	for _, ls := range groups {
 		r := &record{Labels: ls.Map(), Deleted: p.next(now)}
 		if p.groups[ls.String()] == nil {
@@ -185,6 +191,10 @@ func (p *Pushgateway) settle(ctx context.Context, now time.Time, number uint64, 
 		return err
 	}
 	p.publish(records)
+	return p.writeAll(ctx, now, present, gone)
+}
+
+func (p *Pushgateway) writeAll(ctx context.Context, now time.Time, present, gone []*series) error {
 	for len(present)+len(gone) > 0 {
 		a, b := min(len(present), chunk), min(len(gone), chunk)
 		if err := p.write(ctx, now, present[:a], gone[:b]); err != nil {
