@@ -123,7 +123,6 @@ type Alerting struct {
 	metrics  *metrics
 	flying   flights
 	gate     *gate
-	void     voided
 
 	dispatcher atomic.Pointer[dispatch.Dispatcher]
 	inhibitor  atomic.Pointer[inhibit.Inhibitor]

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,9 @@ type hook struct {
 	mu   sync.Mutex
 	got  []message
 	hold chan struct{} // when not nil, requests wait for it
+
+	failing atomic.Bool  // answers that it is not available
+	failed  atomic.Int64 // requests answered so
 }
 
 func newHook(t testing.TB) *hook {
@@ -64,6 +68,11 @@ func newHook(t testing.TB) *hook {
 			case <-r.Context().Done():
 				return
 			}
+		}
+		if h.failing.Load() {
+			h.failed.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
 		m.path, m.idempotency = r.URL.Path, r.Header.Get("Idempotency-Key")
 		h.mu.Lock()
@@ -123,18 +132,24 @@ func startWith(t *testing.T, cfg alert.Config) *rig {
 	require.NoError(t, err)
 	a, err := alert.New(cfg, alert.Deps{Receivers: n, Record: ev.record})
 	require.NoError(t, err)
+	return &rig{a, ev, run(t, a)}
+}
+
+// run runs a until the test ends or what it returns is called.
+func run(t *testing.T, a *alert.Alerting) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	var once sync.Once
-	stop := func() {
+	stop = func() {
 		once.Do(func() {
 			cancel()
 			require.NoError(t, <-done)
 		})
 	}
 	t.Cleanup(stop)
-	return &rig{a, ev, stop}
+	return stop
 }
 
 func webhook(name, url string) model.Receiver {

@@ -2,42 +2,20 @@ package alert
 
 import (
 	"context"
-	"sync"
+	"errors"
+	"log/slog"
+	"slices"
 
 	amalert "github.com/prometheus/alertmanager/alert"
-	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/notify"
 )
 
 // A group collects its alerts first and waits for its server's turn afterwards.
 // Meanwhile an alert may end, and the server before may have said so: what was
 // collected contradicts the log and would be told as news. Such a notification
-// is dropped, and leaves no trace in the log; the group's next one is right.
-
-// voided holds the notifications that were dropped, by the part of the log they
-// are about to write to: it is what sending and logging have in common.
-type voided struct {
-	mu sync.Mutex
-	m  map[*nflog.Store]struct{} // guarded by mu
-}
-
-func (v *voided) add(s *nflog.Store) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.m == nil || len(v.m) > 10_000 { // those whose group was stopped in between
-		v.m = map[*nflog.Store]struct{}{}
-	}
-	v.m[s] = struct{}{}
-}
-
-// take reports whether s was added, and removes it.
-func (v *voided) take(s *nflog.Store) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	_, ok := v.m[s]
-	delete(v.m, s)
-	return ok
-}
+// counts as failed: nothing is logged, the group keeps the ends it holds, and
+// its next notification is right.
+var errOutdated = errors.New("alerts began or ended while the notification waited")
 
 // outdated reports whether an alert has begun or ended since it was collected.
 func (a *Alerting) outdated(alerts []*amalert.Alert) bool {
@@ -71,10 +49,35 @@ func (n *guarded) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	if err := n.a.gate.passes(ctx); err != nil {
 		return false, err
 	}
-	if store, ok := notify.NflogStore(ctx); ok && n.a.outdated(alerts) {
-		n.a.void.add(store)
+	if n.a.outdated(alerts) {
 		n.a.metrics.outdated.Inc()
-		return false, nil
+		return false, errOutdated
 	}
 	return n.inner.Notify(ctx, alerts...)
+}
+
+// calm is a log without the failures that are none: outdated notifications have
+// a metric and need nobody's care.
+type calm struct{ slog.Handler }
+
+// WithAttrs implements slog.Handler.
+func (h calm) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, at := range attrs {
+		if err, ok := at.Value.Any().(error); ok && onlyOutdated(err) {
+			return slog.DiscardHandler
+		}
+	}
+	return calm{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h calm) WithGroup(name string) slog.Handler { return calm{h.Handler.WithGroup(name)} }
+
+// onlyOutdated reports whether each of the errors joined in err is errOutdated.
+func onlyOutdated(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return errors.Is(err, errOutdated)
+	}
+	return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !onlyOutdated(e) })
 }

@@ -108,7 +108,7 @@ func (a *Alerting) start(p *plan) {
 	rec := eventrecorder.Recorder{}
 	in := inhibit.NewInhibitor(a.alerts, p.conf.InhibitRules, a.log, rec)
 	stage := a.pipeline.New(p.integrations, a.wait, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.gate)
-	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(a.gate, stage), a.groups, a.timeout, 30*time.Second, nil, a.log, rec, a.dmetrics, a.deps.Receivers.Template())
+	d := dispatch.NewDispatcher(a.alerts, p.routes, a.flying.watch(a.gate, stage), a.groups, a.timeout, 30*time.Second, nil, slog.New(calm{a.log.Handler()}), rec, a.dmetrics, a.deps.Receivers.Template())
 	// The inhibitor first: an alert that is inhibited must not slip through
 	// while the rules still load.
 	go in.Run()
@@ -194,9 +194,6 @@ func (f *flights) wait() {
 type syncedLog struct{ a *Alerting }
 
 func (s *syncedLog) Log(r *nflogpb.Receiver, key string, firing, resolved []uint64, store *nflog.Store, expiry time.Duration) error {
-	if s.a.void.take(store) {
-		return nil // nothing was sent
-	}
 	late, err := s.a.logAfter(r, key, firing, resolved, expiry)
 	if err == nil && !late {
 		err = s.a.nflog.Log(r, key, firing, resolved, store, expiry)
