@@ -300,6 +300,11 @@ func (a *appender) Commit() error {
 		}
 		return a.restore()
 	})
+	if errors.Is(err, errCutting) { // nothing has been done
+		err = errors.Join(err, a.h.births.log(&a.born, 0), a.app.Rollback())
+		a.s.changes.commit(&a.late)
+		return err
+	}
 	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
 	if err != nil {
 		return a.s.fail(a.h, err)

@@ -99,9 +99,6 @@ func (s *Store) quarantinePlace(path string) (string, error) {
 
 // setLogsAside moves everything but the blocks aside because of cause.
 func (s *Store) setLogsAside(cause error) error {
-	if err := removeSnapshots(s.cfg.Dir); err != nil {
-		return err
-	}
 	for _, name := range []string{"wal", wlog.WblDirName, "chunks_head"} {
 		to, err := s.quarantine(name)
 		if errors.Is(err, fs.ErrNotExist) {

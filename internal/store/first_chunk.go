@@ -29,8 +29,11 @@ type firstChunk struct {
 	dir     string
 	before  map[string]os.FileInfo // the files when the database was opened
 	written atomic.Bool
-	scans   sync.RWMutex // held by long reads; a cut on demand holds it alone, before the gate
-	gate    sync.RWMutex // held by commits; a cut on demand holds it alone
+
+	patience time.Duration // how long a commit waits for a cut
+
+	scans sync.RWMutex // held by long reads; a cut on demand holds it alone, before the gate
+	gate  sync.RWMutex // held by commits; a cut on demand holds it alone
 }
 
 // dueSpan is what memory may span before the TSDB wants to cut it: one and a
@@ -39,7 +42,7 @@ const dueSpan = 3 * time.Hour
 
 // newFirstChunk is called before the database is opened.
 func newFirstChunk(dir string) (*firstChunk, error) {
-	f := &firstChunk{dir: filepath.Join(dir, "chunks_head")}
+	f := &firstChunk{dir: filepath.Join(dir, "chunks_head"), patience: commitPatience}
 	var err error
 	f.before, err = f.files()
 	return f, err
@@ -79,15 +82,26 @@ func (f *firstChunk) look() bool {
 	return false
 }
 
-// commit calls fn, not during a cut.
+// commit calls fn, not during a cut. It answers errCutting, without a call, when
+// a cut takes too long: it may wait for the one who wants to commit, when he began
+// long before the newest sample.
 func (f *firstChunk) commit(fn func() error) error {
 	if f.written.Load() {
 		return fn()
 	}
-	f.gate.RLock()
+	for began := time.Now(); !f.gate.TryRLock(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > f.patience {
+			return errCutting
+		}
+	}
 	defer f.gate.RUnlock()
 	return fn()
 }
+
+// commitPatience is how long a commit waits for a cut.
+const commitPatience = 20 * time.Second
+
+var errCutting = fmt.Errorf("%w: the memory of the time series is being cut", model.ErrUnavailable)
 
 // scan calls fn, which reads for long, not during a cut.
 func (f *firstChunk) scan(fn func() error) error {

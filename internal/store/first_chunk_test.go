@@ -66,6 +66,23 @@ func TestNoCutDuringTheFirstCommits(t *testing.T) {
 	require.NoError(t, <-cut)
 	require.NoError(t, <-committed)
 
+	// One that began long before the newest sample holds up the cut, which holds up
+	// his commit: he gives way.
+	h.first.patience = 200 * time.Millisecond
+	app := s.Appender(ctx)
+	_, err = app.Append(0, labels.FromStrings("__name__", "x", "i", "0"), now.Add(5*time.Minute).UnixMilli(), 1)
+	require.NoError(t, err)
+	inside, leave = make(chan struct{}), make(chan struct{})
+	go func() {
+		cut <- h.first.cut(ctx, func() error { close(inside); <-leave; return nil })
+	}()
+	<-inside
+	require.ErrorIs(t, app.Commit(), model.ErrUnavailable)
+	close(leave)
+	require.NoError(t, <-cut)
+	require.NoError(t, write(now.Add(5*time.Minute)), "the store goes on")
+	h.first.patience = commitPatience
+
 	// Who reads for long and commits what is missing, as a repair does, is not
 	// kept waiting by a cut that waits for its reads.
 	require.NoError(t, write(now.Add(-time.Hour))) // late, so that a cut waits for who reads it

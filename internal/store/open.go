@@ -97,7 +97,14 @@ func (s *Store) open() (h *handle, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = errors.Join(s.removeTemp(), removeStaleSnapshots(s.cfg.Dir), s.inspect()); err == nil {
+	err = errors.Join(s.removeTemp(), removeSnapshots(s.cfg.Dir), s.inspect())
+	if err == nil {
+		if err = s.removeMarks(); full(err) { // they do harm only after a crash, and queries shall be answered
+			s.log.Warn("log of late samples left as it is", "err", err)
+			err = nil
+		}
+	}
+	if err == nil {
 		db, reg, err = s.openTSDB(guard)
 	}
 	if err != nil && !starved(err) && !full(err) {
@@ -157,7 +164,11 @@ func (s *Store) options(ret retention, guard *guard) *tsdb.Options {
 	o.OutOfOrderCapMax = 32
 	o.EnableExemplarStorage = true
 	o.MaxExemplars = s.cfg.MaxExemplars
-	o.EnableMemorySnapshotOnShutdown = true
+	// A snapshot of the memory at a stop would make the next start shorter. But
+	// what is in chunks of files is then found by the numbers that series have in
+	// the snapshot, and lost where the log had merged two numbers of a series, or
+	// where a checkpoint names the series again.
+	o.EnableMemorySnapshotOnShutdown = false
 	o.WALReplayConcurrency = s.cfg.ReplayConcurrency
 	o.SeriesLifecycleCallback = guard
 	o.NewCompactorFunc = s.loader.newCompactor
@@ -176,15 +187,26 @@ func (s *Store) closeHandle(h *handle) error {
 	err := h.db.Close()
 	h.reg.close()
 	if h.failed() != nil {
-		// The snapshot of the memory that Close writes would hide the torn
-		// record from the next replay, but not from the next checkpoint.
-		err = errors.Join(err, removeSnapshots(s.cfg.Dir))
 		s.mu.Lock()
 		s.tornTail = true
 		s.mu.Unlock()
 	}
 	if err != nil {
 		return fmt.Errorf("close %s: %w", s.cfg.Dir, err)
+	}
+	return nil
+}
+
+// removeSnapshots removes the snapshots of the memory that earlier versions wrote.
+func removeSnapshots(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "chunk_snapshot.*"))
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := os.RemoveAll(n); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -53,6 +53,9 @@ func (s *Store) Repair(ctx context.Context, r model.SampleRange, next func() ([]
 		return res, err
 	}
 	if len(kept) > 0 {
+		if err := f.commit(); err != nil { // nothing is left open while it waits
+			return res, err
+		}
 		if err := settle(ctx); err != nil {
 			return res, err
 		}

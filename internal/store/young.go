@@ -46,6 +46,7 @@ func (a *appender) restore() error {
 		return nil
 	}
 	var app storage.Appender
+	var met storage.SeriesRef // the newest series among them, which another may have made
 	for i := range a.young {
 		y := &a.young[i]
 		if ref, _ := g.GetRef(y.labels, y.hash); ref == y.ref {
@@ -54,20 +55,25 @@ func (a *appender) restore() error {
 		if app == nil {
 			app = a.h.db.Appender(context.Background())
 		}
+		var ref storage.SeriesRef
 		var err error
 		if y.h != nil || y.fh != nil {
-			_, err = app.AppendHistogram(0, y.labels, y.t, y.h, y.fh)
+			ref, err = app.AppendHistogram(0, y.labels, y.t, y.h, y.fh)
 		} else {
-			_, err = app.Append(0, y.labels, y.t, y.v)
+			ref, err = app.Append(0, y.labels, y.t, y.v)
 		}
 		// Only what is wrong with the sample by now is left out, as the commit
 		// would have done.
 		if reason, _ := classify(err); err != nil && reason == reasonOther && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
 			return errors.Join(err, app.Rollback())
 		}
+		met = max(met, ref)
 	}
 	if app == nil {
 		return nil
+	}
+	if err := a.h.births.log(&a.born, met); err != nil {
+		return errors.Join(err, app.Rollback())
 	}
 	return app.Commit()
 }
