@@ -141,15 +141,14 @@ func (b *bridge) setChecks(checks map[string]model.Check) {
 			delete(b.newest, id)
 		}
 	}
-	var ended []alert.Alert
+	var gone []alert.Alert
 	for id, a := range b.firing {
 		c, ok := checks[id]
 		labels := alertLabels(c, a.Labels["alertname"])
 		if ok && maps.Equal(a.Labels, labels) {
 			continue
 		}
-		a.EndsAt = time.Now()
-		ended = append(ended, a)
+		gone = append(gone, ended(a, time.Now()))
 		delete(b.firing, id)
 		if ok {
 			next := a
@@ -157,7 +156,7 @@ func (b *bridge) setChecks(checks map[string]model.Check) {
 			b.firing[id] = next
 		}
 	}
-	b.send(ended)
+	b.send(gone)
 }
 
 // Run sends firing alerts again until ctx ends.
@@ -205,9 +204,8 @@ func (b *bridge) take(t verdict.Transition) {
 	var out []alert.Alert
 	if firing && name != had {
 		delete(b.firing, t.Check.ID)
-		a.EndsAt = t.At
 		a.Annotations = b.annotations(t.Check, t.Message)
-		out = append(out, a)
+		out = append(out, ended(a, t.At))
 	}
 	if name != "" {
 		if name != had {
@@ -244,9 +242,8 @@ func (b *bridge) restore(c model.Check, past []verdict.Transition) {
 	b.newest[c.ID] = last.At
 	var out []alert.Alert
 	if held, ok := b.firing[c.ID]; ok && held.Labels["alertname"] != name {
-		held.EndsAt = last.At
 		delete(b.firing, c.ID)
-		out = append(out, held)
+		out = append(out, ended(held, last.At))
 	}
 	if name != "" {
 		a := b.alert(c, name, since.At, last.Message)
@@ -271,6 +268,20 @@ func (b *bridge) send(list []alert.Alert) {
 	if err := b.put(ctx, list...); err != nil {
 		b.log.Error("alerts not taken", "alerts", len(list), "err", err)
 	}
+}
+
+// ended returns an alert that ended at a time that any server's clock gave. One
+// that lies ahead by the clock here would be taken for no end at all, and one
+// before the beginning would be refused.
+func ended(a alert.Alert, at time.Time) alert.Alert {
+	if now := time.Now(); at.After(now) {
+		at = now
+	}
+	a.EndsAt = at
+	if a.StartsAt.After(at) {
+		a.StartsAt = at
+	}
+	return a
 }
 
 // alertLabels identify the alert of a check. Only down is as severe as the

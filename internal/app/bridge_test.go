@@ -18,6 +18,9 @@ type book map[string]bool
 
 func (b book) put(_ context.Context, list ...alert.Alert) error {
 	for _, a := range list {
+		if a.EndsAt.Before(a.StartsAt) {
+			continue // it is refused
+		}
 		if a.EndsAt.After(time.Now()) {
 			b[a.Labels["alertname"]] = true
 		} else {

@@ -122,7 +122,7 @@ func (a *App) putRules(ctx context.Context, list ...rules.Alert) error {
 	if refused != nil && !errors.As(refused, &inv) {
 		return refused
 	}
-	bodies, err := alertBodies(out)
+	bodies, err := alertBodies(out, time.Now())
 	if err != nil {
 		return err
 	}
@@ -153,8 +153,27 @@ func (a *App) tellAlerts(ctx context.Context, id string, body []byte) error {
 	return err
 }
 
+// toldAlert is an alert as servers tell it each other. Whether it has ended is
+// told by the clock of the one that says so.
+type toldAlert struct {
+	alert.Alert
+	Ended bool `json:"ended,omitempty"`
+}
+
+// heardAlerts are the alerts that another server told.
+func heardAlerts(list []toldAlert) []alert.Alert {
+	out := make([]alert.Alert, len(list))
+	for i, t := range list {
+		out[i] = t.Alert
+		if t.Ended {
+			out[i] = ended(t.Alert, t.EndsAt)
+		}
+	}
+	return out
+}
+
 // alertBodies encodes alerts in as many messages as servers take them in.
-func alertBodies(list []alert.Alert) ([][]byte, error) {
+func alertBodies(list []alert.Alert, now time.Time) ([][]byte, error) {
 	const most = wire.DefaultMaxMessage / 2
 	var bodies [][]byte
 	var part []json.RawMessage
@@ -165,7 +184,7 @@ func alertBodies(list []alert.Alert) ([][]byte, error) {
 		return err
 	}
 	for _, al := range list {
-		b, err := json.Marshal(al)
+		b, err := json.Marshal(toldAlert{Alert: al, Ended: !al.EndsAt.IsZero() && !al.EndsAt.After(now)})
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +286,7 @@ func (a *App) handlePlatform(s *wire.Server) {
 	wire.HandleJSON(s, methodRules, servers, func(context.Context, model.Peer, struct{}) ([]rules.GroupState, error) {
 		return a.rules.Groups(), nil
 	})
-	wire.HandleJSON(s, methodAlerts, servers, func(ctx context.Context, _ model.Peer, list []alert.Alert) (struct{}, error) {
-		return struct{}{}, a.alerting.Put(ctx, list...)
+	wire.HandleJSON(s, methodAlerts, servers, func(ctx context.Context, _ model.Peer, list []toldAlert) (struct{}, error) {
+		return struct{}{}, a.alerting.Put(ctx, heardAlerts(list)...)
 	})
 }

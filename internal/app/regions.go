@@ -92,7 +92,8 @@ func regionAlert(t, held verdict.RegionTransition) alert.Alert {
 		StartsAt:    t.At, EndsAt: time.Now().Add(alertLife),
 	}
 	if !t.Impaired {
-		a.StartsAt, a.EndsAt = held.At, t.At
+		a.StartsAt = held.At
+		return ended(a, t.At)
 	}
 	return a
 }
