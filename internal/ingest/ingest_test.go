@@ -343,6 +343,14 @@ func TestScatteredLabels(t *testing.T) {
 		require.Len(t, dump(t, db), 1+i, "no sample in another series")
 		require.Equal(t, 204, postV1(t, h, request(series("m", ms(-time.Minute), 1))).Code)
 	}
+
+	// They count as others do.
+	h, _ = newHandler(t, ingest.Config{MaxSeriesPerSource: 1}, openDB(t))
+	other := append(append(label("__name__", "m"), field(2<<3|2, s)...), label("job", "other")...)
+	for range 2 {
+		require.Equal(t, 204, post(h, writePath, "", snappy.Encode(nil, field(1<<3|2, ts))).Code)
+		require.Equal(t, 422, post(h, writePath, "", snappy.Encode(nil, field(1<<3|2, other))).Code)
+	}
 }
 
 func TestSeriesLimitOfASource(t *testing.T) {

@@ -111,7 +111,7 @@ func (w *writer) find(ts []byte) (e *entry, rest []byte, err error) {
 			return nil, nil, malformed(err)
 		}
 		if !whole { // the leading labels alone do not tell the series
-			e, err = w.meet(0, gatherLabels(ts), false)
+			e, err = w.lookUp(gatherLabels(ts))
 			return e, rest, err
 		}
 	}

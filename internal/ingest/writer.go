@@ -164,7 +164,7 @@ func (w *writer) elected(r *replica) bool {
 func (w *writer) lookUp(key []byte) (e *entry, err error) {
 	e, hash := w.known.get(key)
 	if e == nil {
-		if e, err = w.meet(hash, key, true); e == nil {
+		if e, err = w.meet(hash, key); e == nil {
 			return nil, err
 		}
 	}
@@ -175,8 +175,8 @@ func (w *writer) lookUp(key []byte) (e *entry, err error) {
 }
 
 // meet checks a series at first sight. Without an entry and without an error
-// it has been refused. What is not to be kept is for this once.
-func (w *writer) meet(hash uint64, key []byte, keep bool) (*entry, error) {
+// it has been refused.
+func (w *writer) meet(hash uint64, key []byte) (*entry, error) {
 	text := string(key)
 	e := &entry{key: text, owner: w.src}
 	ls, err := w.g.parseLabels(key, text, &w.builder)
@@ -184,9 +184,6 @@ func (w *writer) meet(hash uint64, key []byte, keep bool) (*entry, error) {
 		e.labels, e.member, err = w.g.identify(ls, w.bound)
 	}
 	if err == nil {
-		if !keep {
-			return e, nil
-		}
 		if e, err = w.g.admit(w.known, hash, e, knownTo(w.app, e.labels)); err == nil {
 			return e, nil
 		}
