@@ -123,6 +123,7 @@ type Alerting struct {
 	metrics  *metrics
 	flying   flights
 	gate     *gate
+	restored restored
 
 	dispatcher atomic.Pointer[dispatch.Dispatcher]
 	inhibitor  atomic.Pointer[inhibit.Inhibitor]
@@ -274,7 +275,7 @@ func (a *Alerting) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.keep(ctx) })
-	wg.Go(func() { a.gate.start(ctx) })
+	wg.Go(func() { a.gate.start(ctx, func() { a.endRestored(ctx) }) })
 	wg.Go(func() { a.watchClock(ctx) })
 	<-ctx.Done()
 	wg.Wait()

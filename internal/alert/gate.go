@@ -90,8 +90,9 @@ func (g *gate) patience() time.Duration {
 	}
 }
 
-// start opens the gate for the first time, when the others' state is there.
-func (g *gate) start(ctx context.Context) {
+// start opens the gate for the first time, when the others' state is there and
+// prepare has looked at it.
+func (g *gate) start(ctx context.Context, prepare func()) {
 	t := time.NewTimer(settleWithin)
 	defer t.Stop()
 	if g.settled != nil {
@@ -102,6 +103,7 @@ func (g *gate) start(ctx context.Context) {
 			return
 		}
 	}
+	prepare()
 	close(g.started)
 }
 

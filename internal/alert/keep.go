@@ -214,6 +214,10 @@ func (a *Alerting) restoreActive() error {
 		a.log.Error("file of active alerts damaged, left out", "path", a.active.path, "err", err)
 		return nil
 	}
+	told, err := a.told()
+	if err != nil {
+		a.log.Error("alerts from before the start not looked up in the log", "err", err)
+	}
 	now := time.Now()
 	for _, al := range list {
 		if al == nil || al.Validate() != nil {
@@ -229,6 +233,9 @@ func (a *Alerting) restoreActive() error {
 		}
 		if err := a.alerts.Put(context.Background(), al); err != nil {
 			return fmt.Errorf("restore alert %s: %w", al.Name(), err)
+		}
+		if _, ok := told[logHash(al.Labels)]; ok {
+			a.restored.add(al)
 		}
 	}
 	return nil

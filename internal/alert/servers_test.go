@@ -548,3 +548,46 @@ func TestALogFromTheFutureRepeatsNothing(t *testing.T) {
 		require.Equal(t, 4, n)
 	})
 }
+
+// A server was away when an alert ended and the others told so: its own copy of
+// the alert is old news, whether their log comes at its start or later.
+func TestAServerThatReturnsTellsNothingThatIsOver(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		three(t, func(c *trio) {
+			c.put(firing("shop", time.Now()), firing("blog", time.Now()))
+			time.Sleep(time.Minute)
+			require.Len(t, c.deliveries(), 2)
+			c.stop("n1")
+			time.Sleep(5 * time.Second)
+			c.end()
+			time.Sleep(30 * time.Second)
+			require.Len(t, c.deliveries(), 4)
+			// One of the two goes down again.
+			c.put(firing("blog", time.Now()))
+			time.Sleep(30 * time.Second)
+			require.Len(t, c.deliveries(), 5)
+			if late {
+				c.cut(true, "n1", "n2", "n1", "n3")
+			}
+			c.start("n1")
+			time.Sleep(30 * time.Second)
+			if late {
+				c.cut(false, "n1", "n2", "n1", "n3")
+			}
+			time.Sleep(10 * time.Second)
+			require.Len(t, c.deliveries(), 5, "it told what is over")
+			list, err := c.nodes["n1"].a.Alerts(t.Context())
+			require.NoError(t, err)
+			require.Len(t, list, 1)
+			require.Equal(t, "blog", list[0].Labels["check"])
+			time.Sleep(10 * time.Minute)
+			require.Len(t, c.deliveries(), 5)
+			c.put(firing("shop", time.Now()))
+			time.Sleep(10 * time.Second)
+			require.Len(t, c.deliveries(), 6, "the next outage is told")
+			c.end()
+			time.Sleep(time.Minute)
+			require.Len(t, c.deliveries(), 8)
+		})
+	}
+}

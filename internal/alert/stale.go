@@ -49,6 +49,9 @@ func (n *guarded) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	if err := n.a.gate.passes(ctx); err != nil {
 		return false, err
 	}
+	if n.a.restored.any(alerts) {
+		n.a.endRestored(ctx) // the others' log may have come late
+	}
 	if n.a.outdated(alerts) {
 		n.a.metrics.outdated.Inc()
 		return false, errOutdated

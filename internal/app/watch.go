@@ -54,7 +54,7 @@ func (a *App) openAlerting() (err error) {
 	}
 	a.alerting, err = alert.New(alert.Config{Dir: a.cfg.Path("alert")}, alert.Deps{
 		Receivers: a.notify, Quiet: a.quiet.on, Record: a.alertEvent, Logger: a.logger("alert"),
-		Position: a.placement.position, Broadcast: a.cluster.Broadcast,
+		Settled: a.cluster.Settled(), Position: a.placement.position, Broadcast: a.cluster.Broadcast,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "alert"}, a.registry),
 	})
 	if err != nil {
