@@ -272,8 +272,11 @@ func (n node) print(w io.Writer) error {
 		if r.Oldest != nil {
 			oldest = ago(r.Oldest.Format(time.RFC3339))
 		}
-		if !r.Connected {
+		switch {
+		case !r.Connected:
 			state = cmp.Or(r.Error, "not connected")
+		case r.Error != "":
+			state = "takes nothing: " + r.Error
 		}
 		if r.Dropped {
 			state += "; some was dropped, it copies that"
