@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/api"
 	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/alertmanager/dispatch"
@@ -124,6 +125,7 @@ type Alerting struct {
 	flying   flights
 	gate     *gate
 	restored restored
+	untold   untold
 
 	dispatcher atomic.Pointer[dispatch.Dispatcher]
 	inhibitor  atomic.Pointer[inhibit.Inhibitor]
@@ -233,6 +235,7 @@ func (a *Alerting) open(reg prometheus.Registerer) error {
 	})
 	a.silencer = silence.NewSilencer(a.silences, a.log, rec)
 	a.active = &activeFile{path: filepath.Join(a.cfg.Dir, "alerts.json"), firing: map[pm.Fingerprint]struct{}{}}
+	a.untold = untold{path: filepath.Join(a.cfg.Dir, "ended.json"), m: map[pm.Fingerprint]*amalert.Alert{}}
 	a.alerts, err = mem.NewAlerts(context.Background(), time.Minute, a.cfg.MaxAlerts, &observer{a: a}, a.log, rec, reg, featurecontrol.NoopFlags{})
 	if err != nil {
 		return fmt.Errorf("create the store of alerts: %w", err)
@@ -253,6 +256,9 @@ func (a *Alerting) open(reg prometheus.Registerer) error {
 	a.plan.Store(first)
 	a.publish(first)
 	a.handler = guardBody(a.api.Register(route.New(), "/"))
+	if err := a.untold.load(a.log); err != nil {
+		return err
+	}
 	return a.restoreActive()
 }
 

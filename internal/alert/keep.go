@@ -104,6 +104,11 @@ func (a *Alerting) save() error {
 		}
 		errs = append(errs, p.j.settle())
 	}
+	if told, err := a.told(); err != nil {
+		errs = append(errs, err)
+	} else {
+		a.untold.prune(told, time.Now())
+	}
 	return errors.Join(append(errs, a.saveActive())...)
 }
 
@@ -190,14 +195,18 @@ func (a *Alerting) saveActive() error {
 	for e := range it.Next() {
 		if !e.Data.Resolved() {
 			list = append(list, e.Data)
+		} else {
+			a.untold.add(e.Data) // it may have run out a moment ago
 		}
 	}
+	// The ends first: an alert in neither file would be lost.
+	saved := a.untold.save()
 	err := replaceFile(a.active.path, func(w io.Writer) error { return json.NewEncoder(w).Encode(list) })
 	if err != nil {
 		a.active.mark()
-		return fmt.Errorf("save active alerts: %w", err)
+		err = fmt.Errorf("save active alerts: %w", err)
 	}
-	return nil
+	return errors.Join(saved, err)
 }
 
 // restoreActive puts the alerts of the last run back.

@@ -171,6 +171,7 @@ func (o *observer) PostStore(al *amalert.Alert, existing bool) { o.a.silencer.Po
 // PostDelete implements mem.AlertStoreCallback.
 func (o *observer) PostDelete(al *amalert.Alert) {
 	if o.a.active.end(al.Fingerprint()) {
+		o.a.untold.add(al)
 		o.a.record(al, false)
 	}
 	o.a.silencer.PostDelete(al)
@@ -184,6 +185,7 @@ func (a *Alerting) note(al *amalert.Alert, was bool) {
 	switch fp := al.Fingerprint(); {
 	case al.Resolved():
 		if was && a.active.end(fp) {
+			a.untold.add(al)
 			a.record(al, false)
 		}
 	case !was:

@@ -35,6 +35,7 @@ type trio struct {
 	before func(from string) // when a request is about to begin
 	after  func(from string) // when it has been taken in, before it is answered
 	inbox  chan net.Conn
+	refuse bool // the receiver takes nothing
 	// interval is the group_interval of the route.
 	interval string
 	wg       sync.WaitGroup
@@ -124,6 +125,11 @@ func (c *trio) sink(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.mu.Lock()
+	if c.refuse {
+		c.mu.Unlock()
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	c.got = append(c.got, delivery{r.RemoteAddr, r.Header.Get("Idempotency-Key"), m.Status, m.GroupKey, time.Now()})
 	after := c.after
 	c.mu.Unlock()
@@ -176,14 +182,12 @@ func (c *trio) start(name string) {
 	s := c.nodes[name]
 	send, err := notify.New(notify.Config{}, notify.Deps{Dialer: s.dial})
 	require.NoError(c.t, err)
-	route := routeTo("hook")
-	route.GroupInterval = c.interval
 	settled := make(chan struct{})
 	s.a, err = alert.New(alert.Config{Dir: s.dir, SnapshotInterval: 20 * time.Minute}, alert.Deps{
 		Receivers: send, Position: s.position, Broadcast: s.broadcast, Settled: settled,
 	})
 	require.NoError(c.t, err)
-	require.NoError(c.t, s.a.Update([]model.Receiver{webhook("hook", "http://sink/")}, []model.Route{route}, nil, nil))
+	s.configure(c.interval)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.done = cancel, make(chan struct{})
 	c.mu.Lock()
@@ -195,6 +199,12 @@ func (c *trio) start(name string) {
 	})
 	c.wg.Go(func() { s.resend(ctx) })
 	time.AfterFunc(time.Second, func() { c.gossip(); close(settled) })
+}
+
+func (s *server) configure(interval string) {
+	route := routeTo("hook")
+	route.GroupInterval = interval
+	require.NoError(s.c.t, s.a.Update([]model.Receiver{webhook("hook", "http://sink/")}, []model.Route{route}, nil, nil))
 }
 
 // stop ends a server; what it does from the first moment reaches nobody.
@@ -588,6 +598,73 @@ func TestAServerThatReturnsTellsNothingThatIsOver(t *testing.T) {
 			c.end()
 			time.Sleep(time.Minute)
 			require.Len(t, c.deliveries(), 8)
+		})
+	}
+}
+
+// An alert ends while the receiver takes nothing, and the servers forget
+// their groups before it can: the end is told all the same, and with it the next
+// outage, which the log would otherwise take for the one it knows.
+func TestAnEndThatCouldNotBeToldIsToldLater(t *testing.T) {
+	// Servers that try at the same time all get through: it is the same to a receiver.
+	told := func(c *trio) []delivery {
+		list := c.deliveries()
+		seen := map[string]bool{}
+		return slices.DeleteFunc(list, func(d delivery) bool {
+			again := seen[d.id]
+			seen[d.id] = true
+			return again
+		})
+	}
+	for name, forget := range map[string]func(*trio){
+		"reload": func(c *trio) {
+			for _, name := range c.names {
+				c.nodes[name].configure("6s")
+			}
+		},
+		"restart": func(c *trio) {
+			for _, name := range c.names {
+				c.stop(name)
+			}
+			for _, name := range c.names {
+				c.start(name)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			three(t, func(c *trio) {
+				c.put(firing("shop", time.Now()))
+				time.Sleep(time.Minute)
+				require.Len(t, told(c), 1)
+				refuse := func(on bool) {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.refuse = on
+				}
+				refuse(true)
+				c.end()
+				time.Sleep(4 * time.Minute) // the store forgets it too
+				require.Len(t, told(c), 1)
+				forget(c)
+				time.Sleep(time.Minute)
+				refuse(false)
+				time.Sleep(2 * time.Minute)
+				got := told(c)
+				require.Len(t, got, 2)
+				require.Equal(t, "resolved", got[1].status)
+				c.put(firing("shop", time.Now()))
+				time.Sleep(30 * time.Second)
+				got = told(c)
+				require.Len(t, got, 3)
+				require.Equal(t, "firing", got[2].status)
+				c.end()
+				time.Sleep(time.Minute)
+				require.Len(t, told(c), 4)
+				// What was told is not told again.
+				forget(c)
+				time.Sleep(10 * time.Minute)
+				require.Len(t, told(c), 4)
+			})
 		})
 	}
 }

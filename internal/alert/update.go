@@ -105,6 +105,7 @@ func (a *Alerting) halt() {
 
 // start runs a plan.
 func (a *Alerting) start(p *plan) {
+	a.putBack()
 	rec := eventrecorder.Recorder{}
 	in := inhibit.NewInhibitor(a.alerts, p.conf.InhibitRules, a.log, rec)
 	stage := a.pipeline.New(p.integrations, a.wait, in, a.silencer, timeinterval.NewIntervener(p.intervals), a.groups, &syncedLog{a}, a.gate)
