@@ -31,11 +31,15 @@ type bridge struct {
 	externalURL string
 	log         *slog.Logger
 
-	mu     sync.Mutex             // guards what follows
-	firing map[string]alert.Alert // by id of the check
-	newest map[string]time.Time   // by id of the check: the transition that was taken last
-	known  map[string]time.Time   // by id of the event: when it was taken
-	late   map[string]time.Time   // by id of the check: when the last late transition came
+	mu     sync.Mutex                    // guards what follows
+	firing map[string]alert.Alert        // by id of the check
+	newest map[string]time.Time          // by id of the check: the transition that was taken last
+	known  map[string]time.Time          // by id of the event: when it was taken
+	late   map[string]time.Time          // by id of the check: when the last late transition came
+	heard  map[string]verdict.Transition // by id of the check: what others know and the history here does not yet
+	copies map[string]verdict.Transition // by id of the check: the newest of what was copied from another history
+	copied time.Time                     // when the last of these came
+	more   func() bool                   // whether more is to be copied
 }
 
 // How often a firing alert is sent again, and how long it lives without that.
@@ -49,7 +53,7 @@ const (
 )
 
 func newBridge(events *recorder, log *slog.Logger) *bridge {
-	return &bridge{events: events, log: log, firing: map[string]alert.Alert{}, newest: map[string]time.Time{}, known: map[string]time.Time{}, late: map[string]time.Time{}}
+	return &bridge{events: events, log: log, firing: map[string]alert.Alert{}, newest: map[string]time.Time{}, known: map[string]time.Time{}, late: map[string]time.Time{}, copies: map[string]verdict.Transition{}}
 }
 
 // transition takes what the verdict decided here: the event is stored first, so
@@ -80,7 +84,7 @@ func (b *bridge) follow(eventID string, t verdict.Transition) {
 	}
 	old := !ok || now.Sub(t.At) > lateAfter
 	stale := t.At.Before(b.newest[t.Check.ID])
-	if !again && old {
+	if !again && (old || stale) {
 		b.late[t.Check.ID] = now
 	}
 	if !again && !old && !stale {
@@ -96,41 +100,6 @@ func (b *bridge) follow(eventID string, t verdict.Transition) {
 	}
 }
 
-// settleLate looks at the checks of which old news came.
-func (b *bridge) settleLate(ctx context.Context, now time.Time) {
-	b.mu.Lock()
-	var due []string
-	for id, at := range b.late {
-		if now.Sub(at) < lateSettle {
-			continue
-		}
-		if _, ok := b.lookup(id); ok {
-			due = append(due, id)
-		} else if now.Sub(at) < knownFor {
-			continue
-		}
-		delete(b.late, id)
-	}
-	for id, at := range b.known {
-		if now.Sub(at) >= knownFor {
-			delete(b.known, id)
-		}
-	}
-	b.mu.Unlock()
-	for _, id := range due {
-		c, ok := b.lookup(id)
-		if !ok {
-			continue
-		}
-		past, err := b.past(ctx, id)
-		if err != nil {
-			b.log.Error("alerts of late states not looked at", "check", c.Name, "err", err)
-			continue
-		}
-		b.restore(c, past)
-	}
-}
-
 // setChecks takes the records as they are now and ends the alerts of checks
 // that are gone, renamed or labelled otherwise.
 func (b *bridge) setChecks(checks map[string]model.Check) {
@@ -141,6 +110,7 @@ func (b *bridge) setChecks(checks map[string]model.Check) {
 			delete(b.newest, id)
 		}
 	}
+	maps.DeleteFunc(b.heard, func(id string, _ verdict.Transition) bool { _, ok := checks[id]; return !ok })
 	var gone []alert.Alert
 	for id, a := range b.firing {
 		c, ok := checks[id]
@@ -225,8 +195,11 @@ func (b *bridge) resend() {
 }
 
 // restore takes all that happened to a check, oldest first, and sees that it
-// has the alert that follows from it.
+// has the alert that follows from it and from what was heard of it.
 func (b *bridge) restore(c model.Check, past []verdict.Transition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	past = b.withHeard(c.ID, past)
 	if len(past) == 0 {
 		return
 	}
@@ -237,8 +210,6 @@ func (b *bridge) restore(c model.Check, past []verdict.Transition) {
 		}
 	}
 	last := past[len(past)-1]
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.newest[c.ID] = last.At
 	var out []alert.Alert
 	if held, ok := b.firing[c.ID]; ok && held.Labels["alertname"] != name {

@@ -69,6 +69,16 @@ func (c *checks) keep(ids map[string]model.Check) {
 	}
 }
 
+// forget has the past of the checks of a list read again.
+func (c *checks) forget(list []verdict.Transition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changes++
+	for _, t := range list {
+		delete(c.past, t.Check.ID)
+	}
+}
+
 // transitions returns the past of a check, not to be changed.
 func (c *checks) transitions(ctx context.Context, id string) ([]verdict.Transition, error) {
 	c.mu.Lock()

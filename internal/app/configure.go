@@ -164,11 +164,16 @@ func (a *App) restore(ctx context.Context) error {
 		return fmt.Errorf("read the last states: %w", err)
 	}
 	a.verdict.Restore(last)
-	a.askStates(ctx)
+	heard := news(last, a.askStates(ctx))
+	a.bridge.hear(maps.Clone(heard))
 	list := a.listChecks()
 	for _, c := range list {
 		e, ok := last["check/"+c.ID]
-		if !ok || c.Paused || e.Code == "check.up" {
+		up := e.Code == "check.up"
+		if t, is := heard[c.ID]; is {
+			ok, up = true, t.To == model.StatusUp
+		}
+		if !ok || up || c.Paused {
 			continue
 		}
 		past, err := a.checks.transitions(ctx, c.ID)
@@ -188,8 +193,9 @@ func (a *App) restore(ctx context.Context) error {
 const methodStates = "verdict.states"
 
 // askStates hears from the other servers what was decided while this one was
-// away, or before it was there.
-func (a *App) askStates(ctx context.Context) {
+// away, or before it was there. It returns the newest of each check, by its id.
+func (a *App) askStates(ctx context.Context) map[string]verdict.Transition {
+	newest := map[string]verdict.Transition{}
 	a.waitSettled(ctx, settlePatience)
 	for _, m := range a.cluster.Alive() {
 		if m.Self || !m.Serving {
@@ -204,11 +210,27 @@ func (a *App) askStates(ctx context.Context) {
 			continue
 		}
 		for _, e := range list {
-			if t, err := verdict.FromEvent(e); err == nil {
-				a.verdict.Adopt(t)
+			t, err := verdict.FromEvent(e)
+			if err != nil {
+				continue // of another version
+			}
+			a.verdict.Adopt(t)
+			t.Regions, t.Evidence = nil, nil
+			if held, ok := newest[t.Check.ID]; !ok || newer(t, held) {
+				newest[t.Check.ID] = t
 			}
 		}
 	}
+	return newest
+}
+
+// news are the states that were heard and are newer than the last ones here.
+func news(last map[string]model.Event, heard map[string]verdict.Transition) map[string]verdict.Transition {
+	maps.DeleteFunc(heard, func(id string, t verdict.Transition) bool {
+		held, err := verdict.FromEvent(last["check/"+id])
+		return err == nil && !newer(t, held)
+	})
+	return heard
 }
 
 // settlePatience is how long a server that starts waits for what others know.

@@ -53,7 +53,7 @@ func (a *App) openStorage() (err error) {
 		return fmt.Errorf("open the relay: %w", err)
 	}
 	a.replica, err = replica.New(replica.Config{Dir: a.cfg.Path("replica"), NodeID: a.pki.NodeID()}, replica.Deps{
-		Store: a.store, History: a.history, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.recordEvents,
+		Store: a.store, History: copies{a.history, a.copied}, Dial: a.dialNode, Alive: a.placement.others, Alone: a.alone, Recorded: a.recorded, Fed: a.fed, Lag: a.relay.Lag, Emit: a.recordEvents,
 		Logger: a.logger("replica"), Registerer: a.registry,
 	})
 	if err != nil {
