@@ -104,10 +104,12 @@ func (a *Alerting) save() error {
 		}
 		errs = append(errs, p.j.settle())
 	}
-	if told, err := a.told(); err != nil {
-		errs = append(errs, err)
-	} else {
-		a.untold.prune(told, time.Now())
+	if !a.untold.empty() { // the whole log is read for it
+		if told, err := a.told(); err != nil {
+			errs = append(errs, err)
+		} else {
+			a.untold.prune(told, time.Now())
+		}
 	}
 	return errors.Join(append(errs, a.saveActive())...)
 }

@@ -118,7 +118,7 @@ func (a *appender) Append(ref storage.SeriesRef, l labels.Labels, t int64, v flo
 	if err == nil {
 		got, err = a.app.Append(got, l, t, v)
 	}
-	if err == nil {
+	if err == nil && a.isYoung(got) {
 		a.remember(young{ref: got, labels: l, t: t, v: v})
 	}
 	if err != nil || !a.dirty {
@@ -193,7 +193,7 @@ func (a *appender) AppendHistogram(ref storage.SeriesRef, l labels.Labels, t int
 	if err == nil {
 		got, err = a.app.AppendHistogram(got, l, t, h, fh)
 	}
-	if err == nil {
+	if err == nil && a.isYoung(got) {
 		a.remember(young{ref: got, labels: l, t: t, h: h, fh: fh})
 	}
 	return a.appended(ref, got, err)
@@ -300,12 +300,10 @@ func (a *appender) Commit() error {
 		}
 		return a.restore()
 	})
+	a.s.changes.commit(&a.late)     // also when it failed: some of it may be seen
 	if errors.Is(err, errCutting) { // nothing has been done
-		err = errors.Join(err, a.h.births.log(&a.born, 0), a.app.Rollback())
-		a.s.changes.commit(&a.late)
-		return err
+		return errors.Join(err, a.h.births.log(&a.born, 0), a.app.Rollback())
 	}
-	a.s.changes.commit(&a.late) // also when it failed: some of it may be seen
 	if err != nil {
 		return a.s.fail(a.h, err)
 	}

@@ -101,7 +101,7 @@ func (f *firstChunk) commit(fn func() error) error {
 // commitPatience is how long a commit waits for a cut.
 const commitPatience = 20 * time.Second
 
-var errCutting = fmt.Errorf("%w: the memory of the time series is being cut", model.ErrUnavailable)
+var errCutting = fmt.Errorf("%w: the memory of the time series is being cut; send the samples again", model.ErrUnavailable)
 
 // scan calls fn, which reads for long, not during a cut.
 func (f *firstChunk) scan(fn func() error) error {
@@ -130,7 +130,7 @@ func (f *firstChunk) cut(ctx context.Context, fn func() error) error {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("memory is not cut while it is being read: %w: %w", model.ErrUnavailable, context.Cause(ctx))
+			return fmt.Errorf("memory is not cut while it is being read; try again when comparisons and repairs have ended: %w: %w", model.ErrUnavailable, context.Cause(ctx))
 		}
 	}
 	defer f.scans.Unlock()

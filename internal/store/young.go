@@ -25,13 +25,17 @@ type young struct {
 	fh     *histogram.FloatHistogram
 }
 
-// remember keeps a sample until the commit when its series may be forgotten
-// before.
+// isYoung reports whether a series may be forgotten before the commit. It is asked
+// for every sample.
+func (a *appender) isYoung(ref storage.SeriesRef) bool { return uint64(ref) > a.h.births.logged.Load() }
+
+// remember keeps a sample of a young series until the commit.
 func (a *appender) remember(y young) {
-	if uint64(y.ref) > a.h.births.logged.Load() && !y.labels.IsEmpty() {
-		y.hash = y.labels.Hash()
-		a.young = append(a.young, y)
+	if y.labels.IsEmpty() { // its series could not be made again
+		return
 	}
+	y.hash = y.labels.Hash()
+	a.young = append(a.young, y)
 }
 
 // restore stores again what was committed into series that had been forgotten.
