@@ -156,6 +156,9 @@ func (p *grpcProbe) Run(ctx context.Context) probe.Outcome {
 	var pr peer.Peer
 	reply, err := healthpb.NewHealthClient(conn).Check(metadata.NewOutgoingContext(ctx, p.md), &healthpb.HealthCheckRequest{Service: p.cfg.Service}, ggrpc.Peer(&pr))
 	took := time.Since(start)
+	if cause := ctx.Err(); err != nil && cause != nil { // our own cut may be heard of first
+		err = status.FromContextError(cause).Err()
+	}
 	d.mu.Lock()
 	route, dialErr := d.route, d.err
 	d.mu.Unlock()
@@ -195,6 +198,8 @@ func (p *grpcProbe) judge(reply *healthpb.HealthCheckResponse, err, dialErr erro
 		out.Message = probe.Reason(dialErr)
 	case code == codes.DeadlineExceeded:
 		out.Message = "timed out"
+	case code == codes.Canceled:
+		out.Message = "cancelled"
 	case code == codes.Unimplemented:
 		out.Message = "the target has no health service (grpc.health.v1)"
 	case code == codes.NotFound:
