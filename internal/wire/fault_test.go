@@ -327,6 +327,43 @@ func TestStopIsBounded(t *testing.T) {
 	wg.Wait()
 }
 
+// A handler that hangs, as on a disk that does not answer, must not keep the
+// program from ending.
+func TestHangingHandlerDoesNotKeepTheServer(t *testing.T) {
+	a := newAuthority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s, err := wire.NewServer(wire.ServerConfig{Listener: l, TLS: &tls.Config{
+		Certificates: []tls.Certificate{a.issue(t, "server", model.RoleServer)}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pool,
+	}}, wire.ServerDeps{Identify: a.identify})
+	require.NoError(t, err)
+	entered, finish, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s.HandleStream("test.hangs", nil, func(model.Peer, wire.Stream) error {
+		close(entered)
+		<-finish
+		close(left)
+		return nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	st, err := dial(t, a, "a1", model.RoleAgent).Conn("server", l.Addr().String()).Open(within(t, 20*time.Second), "test.hangs")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = st.Recv() })
+	<-entered
+	cancel()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("the server waits for its handler")
+	}
+	close(finish)
+	<-left
+	wg.Wait()
+}
+
 func TestMetrics(t *testing.T) {
 	a := newAuthority(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

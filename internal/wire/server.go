@@ -228,21 +228,25 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("close cluster listener: %w", cerr)
 	}
 	s.conns.closePending()
-	s.stop(servers...)
+	ended := s.stop(servers...)
 	accepting.Wait()
-	wg.Wait()
+	if ended {
+		wg.Wait()
+	}
 	return err
 }
 
-// stop ends the servers within three seconds.
-func (s *Server) stop(servers ...*grpc.Server) {
+// stop ends the servers within three seconds. It returns false when a handler
+// outlasts that: gRPC's servers wait for it without end, so nobody may wait for
+// them.
+func (s *Server) stop(servers ...*grpc.Server) (ended bool) {
 	s.stopFn()
 	quiet := make(chan struct{})
 	var graceful sync.WaitGroup
 	for _, g := range servers {
 		graceful.Go(g.GracefulStop)
 	}
-	go func() { graceful.Wait(); close(quiet) }() // ends at the latest with Stop below
+	go func() { graceful.Wait(); close(quiet) }() // ends at the latest with the last handler
 
 	began := time.Now()
 	busy := began // an answer needs a moment more to be on its way
@@ -260,13 +264,13 @@ func (s *Server) stop(servers ...*grpc.Server) {
 		}
 	}
 	for _, g := range servers {
-		g.Stop()
+		go g.Stop() // waits for handlers when the graceful stop does
 	}
-	<-quiet
-	ended := make(chan struct{})
-	go func() { s.handlers.Wait(); close(ended) }()
+	done := make(chan struct{})
+	go func() { s.handlers.Wait(); <-quiet; close(done) }()
 	select {
-	case <-ended:
+	case <-done:
+		return true
 	case <-time.After(stopHandlers):
 		var names []string
 		s.inFlight.Range(func(_, v any) bool {
@@ -274,6 +278,7 @@ func (s *Server) stop(servers ...*grpc.Server) {
 			return true
 		})
 		s.log.Error("handlers did not end with their connection", "methods", names)
+		return false
 	}
 }
 
