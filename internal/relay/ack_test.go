@@ -33,7 +33,9 @@ func (g *gate) delay(d time.Duration) {
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = make(chan struct{})
+	if g.shut == nil { // who waits already is not forgotten
+		g.shut = make(chan struct{})
+	}
 }
 
 func (g *gate) open() {
