@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"panoptes/internal/model"
@@ -93,13 +94,13 @@ func (r *Replica) check(ctx context.Context, settle time.Duration, old bool) (re
 		lag = max(lag, time.Duration(p.info.Lag)*time.Millisecond)
 	}
 	upTo := rep.At.Add(-settle - max(0, min(lag, maxLag)))
+	for windows := range slices.Chunk(r.windows(upTo), maxRanges) {
+		errs = append(errs, r.compareSamples(ctx, peers, windows, &rep))
+	}
 	for _, p := range peers {
 		rep.Peers = append(rep.Peers, p.id)
-		for windows := range slices.Chunk(r.windows(p, upTo, old), maxRanges) {
-			if err := r.compareSamples(ctx, p, windows, &rep); err != nil {
-				errs = append(errs, fmt.Errorf("compare samples with %s: %w", p.id, err))
-				break
-			}
+		if w, ok := r.oldWindow(p, upTo); old && ok {
+			errs = append(errs, r.compareSamples(ctx, []source{p}, []model.SampleRange{w}, &rep))
 		}
 		if err := r.compareEvents(ctx, p, upTo, old, &rep); err != nil {
 			errs = append(errs, fmt.Errorf("compare events with %s: %w", p.id, err))
@@ -127,26 +128,39 @@ func (r *Replica) checked(rep *Report, err error) {
 	})
 }
 
-// windows returns what is compared: two hours each, the last one shorter.
-func (r *Replica) windows(p source, upTo time.Time, old bool) (out []model.SampleRange) {
+// windows returns what is compared each time: two hours each, the last one shorter.
+func (r *Replica) windows(upTo time.Time) (out []model.SampleRange) {
 	end := upTo.UnixMilli()
-	horizon := r.deps.Store.Horizon() + windowMS // near it one server may have deleted already
-	first := floor(upTo.Add(-r.cfg.CheckBack).UnixMilli(), windowMS)
-	for t := first; t < end; t += windowMS {
+	horizon := r.horizon()
+	for t := r.firstWindow(upTo); t < end; t += windowMS {
 		if t >= horizon {
 			out = append(out, model.SampleRange{From: t, To: min(t+windowMS, end), Shards: r.cfg.Shards})
 		}
 	}
-	own, err := r.deps.Store.StartTime()
-	if !old || err != nil {
-		return out
-	}
-	oldest := floor(max(own, p.info.Oldest, horizon), windowMS) + windowMS
-	if n := (first - oldest) / windowMS; n > 0 {
-		t := oldest + rand.Int64N(n)*windowMS
-		out = append(out, model.SampleRange{From: t, To: t + windowMS, Shards: r.cfg.Shards})
-	}
 	return out
+}
+
+func (r *Replica) firstWindow(upTo time.Time) int64 {
+	return floor(upTo.Add(-r.cfg.CheckBack).UnixMilli(), windowMS)
+}
+
+// horizon is the time from which on nobody has deleted samples for their age:
+// near the limit one server may have done so before the others.
+func (r *Replica) horizon() int64 { return r.deps.Store.Horizon() + windowMS }
+
+// oldWindow returns a window of long ago that this server and p should have.
+func (r *Replica) oldWindow(p source, upTo time.Time) (w model.SampleRange, ok bool) {
+	own, err := r.deps.Store.StartTime()
+	if err != nil {
+		return w, false
+	}
+	oldest := floor(max(own, p.info.Oldest, r.horizon()), windowMS) + windowMS
+	n := (r.firstWindow(upTo) - oldest) / windowMS
+	if n <= 0 {
+		return w, false
+	}
+	t := oldest + rand.Int64N(n)*windowMS
+	return model.SampleRange{From: t, To: t + windowMS, Shards: r.cfg.Shards}, true
 }
 
 func floor(t, step int64) int64 {
@@ -157,41 +171,77 @@ func floor(t, step int64) int64 {
 	return t - m
 }
 
-// compareSamples compares windows and takes what is missing.
-func (r *Replica) compareSamples(ctx context.Context, p source, windows []model.SampleRange, rep *Report) error {
+// compareSamples compares windows with all peers, which read theirs while this
+// server reads its own once, and then takes what is missing from one after the
+// other.
+func (r *Replica) compareSamples(ctx context.Context, peers []source, windows []model.SampleRange, rep *Report) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	theirs := make([][][]model.Digest, len(peers))
+	errs := make([]error, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() { theirs[i], errs[i] = digests(ctx, p, windows) })
+	}
+	own, err := r.ownDigests(ctx, windows)
+	if err != nil {
+		cancel()
+		wg.Wait()
+		return fmt.Errorf("read the own samples to compare them: %w", err)
+	}
+	wg.Wait()
+	for i, p := range peers {
+		for k, got := range theirs[i] { // what a peer has sent counts, even if it went away then
+			rep.Windows++
+			w := windows[k]
+			for shard := range got {
+				if own[k][shard] != got[shard] {
+					w.Which = append(w.Which, shard)
+				}
+			}
+			if len(w.Which) == 0 {
+				continue
+			}
+			rep.Different++
+			if errs[i] == nil {
+				errs[i] = r.repair(ctx, p, w, rep)
+			}
+		}
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("compare samples with %s: %w", p.id, errs[i])
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Replica) ownDigests(ctx context.Context, windows []model.SampleRange) (out [][]model.Digest, err error) {
+	for _, w := range windows {
+		d, err := r.deps.Store.Digest(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// digests asks p for its digests of the windows. It takes them as they come:
+// nobody waits for another with a stream open.
+func digests(ctx context.Context, p source, windows []model.SampleRange) (out [][]model.Digest, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := open(ctx, p.conn, methodDigests, digestsRequest{Ranges: windows})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var different []model.SampleRange
 	for _, w := range windows {
-		own, err := r.deps.Store.Digest(ctx, w)
+		d, err := recvDigests(s, w)
 		if err != nil {
-			return err
+			return out, err
 		}
-		theirs, err := recvDigests(s, w)
-		if err != nil {
-			return err
-		}
-		rep.Windows++
-		for i := range own {
-			if own[i] != theirs[i] {
-				w.Which = append(w.Which, i)
-			}
-		}
-		if len(w.Which) > 0 {
-			rep.Different++
-			different = append(different, w)
-		}
+		out = append(out, d)
 	}
-	for _, w := range different {
-		if err := r.repair(ctx, p, w, rep); err != nil {
-			return err
-		}
-	}
-	return nil
+	return out, nil
 }
 
 func recvDigests(s wire.Stream, w model.SampleRange) (out []model.Digest, err error) {
@@ -288,85 +338,5 @@ func (r *Replica) tell(ctx context.Context, p source, w model.SampleRange, sum m
 	if sum.Conflicts > 0 && !told {
 		r.log.Warn("samples differ from those of another server, both are kept as they are", "node", p.id, "conflicts", sum.Conflicts, "first", sum.Examples[0])
 		r.emit(ctx, "warning", "store.conflict", fmt.Sprintf("%d samples have another value on another server, the first: %s; both are kept as they are", sum.Conflicts, sum.Examples[0]), data)
-	}
-}
-
-// compareEvents compares days of events and takes what is missing.
-func (r *Replica) compareEvents(ctx context.Context, p source, upTo time.Time, old bool, rep *Report) error {
-	end := upTo.UnixMilli()
-	from := floor(end, dayMS) - (eventDays-1)*dayMS
-	horizon := int64(0)
-	if h := r.deps.History.Horizon(); !h.IsZero() {
-		horizon = floor(h.UnixMilli(), dayMS) + dayMS
-	}
-	if err := r.compareDays(ctx, p, max(from, horizon), end, rep); err != nil || !old {
-		return err
-	}
-	if horizon == 0 {
-		horizon = floor(upTo.AddDate(-1, 0, 0).UnixMilli(), dayMS)
-	}
-	if n := (from - horizon) / dayMS; n > 0 {
-		day := horizon + rand.Int64N(n)*dayMS
-		return r.compareDays(ctx, p, day, day+dayMS, rep)
-	}
-	return nil
-}
-
-func (r *Replica) compareDays(ctx context.Context, p source, from, to int64, rep *Report) error {
-	if from >= to {
-		return nil
-	}
-	theirs, err := wire.Call[[]model.EventDigest](ctx, p.conn, methodDays, daysRequest{From: from, To: to})
-	if err != nil {
-		return err
-	}
-	mine, err := r.deps.History.Digests(ctx, instant(from), instant(to))
-	if err != nil {
-		return err
-	}
-	rep.Days += int((to - from + dayMS - 1) / dayMS)
-	if len(theirs) > 2*366 {
-		return fmt.Errorf("%w: digests of %d days", errProtocol, len(theirs))
-	}
-	for _, d := range theirs {
-		if slices.Contains(mine, d) {
-			continue
-		}
-		rep.Different++
-		day, err := time.Parse(time.DateOnly, d.Day)
-		if err != nil {
-			return fmt.Errorf("%w: day %q", errProtocol, d.Day)
-		}
-		// What is under way shall arrive by itself.
-		if err := r.confirm(ctx); err != nil {
-			return err
-		}
-		added, err := r.takeEvents(ctx, p, max(from, day.UnixMilli()), min(to, day.UnixMilli()+dayMS))
-		rep.Events += added
-		if added > 0 {
-			rep.Mismatch++
-			r.log.Warn("events were missing here, taken from another server", "node", p.id, "day", d.Day, "events", added)
-			r.emit(ctx, "warning", "history.repaired", fmt.Sprintf("%d events of %s that were missing were taken from another server", added, d.Day), nil)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Replica) takeEvents(ctx context.Context, p source, from, to int64) (added int, err error) {
-	for cursor := ""; ; {
-		page, err := wire.Call[eventsPage](ctx, p.conn, methodEvents, eventsRequest{From: from, To: to, Cursor: cursor, Limit: maxPage})
-		if err != nil {
-			return added, err
-		}
-		n, err := r.deps.History.Import(ctx, page.Events...)
-		added += n
-		r.m.events.Add(float64(n))
-		if err != nil || page.Next == "" {
-			return added, err
-		}
-		cursor = page.Next
 	}
 }

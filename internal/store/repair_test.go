@@ -163,6 +163,12 @@ func FuzzRepair(f *testing.F) {
 }
 
 func BenchmarkDigest(b *testing.B) {
+	for _, late := range []int{0, 10} { // one batch in so many comes late
+		b.Run(fmt.Sprintf("late=%d", late), func(b *testing.B) { benchDigest(b, late) })
+	}
+}
+
+func benchDigest(b *testing.B, late int) {
 	s := storetest.New(b, store.Config{})
 	const n = 2000
 	from := hoursAgo(2) / twoHours * twoHours
@@ -171,7 +177,7 @@ func BenchmarkDigest(b *testing.B) {
 		ls[i] = series("bench", i)
 	}
 	total := 0
-	for t := from; t < from+twoHours; t += 15_000 {
+	write := func(t int64) {
 		app := s.Appender(context.Background())
 		for i := range ls {
 			_, err := app.Append(0, ls[i], t, float64(t%60_000)+float64(i))
@@ -180,9 +186,22 @@ func BenchmarkDigest(b *testing.B) {
 		}
 		require.NoError(b, app.Commit())
 	}
+	var kept []int64
+	for t, i := from, 0; t < from+twoHours; t, i = t+15_000, i+1 {
+		if late > 0 && i%late == late/2 {
+			kept = append(kept, t)
+			continue
+		}
+		write(t)
+	}
+	for _, t := range kept {
+		write(t)
+	}
+	used := cpu()
 	for b.Loop() {
 		_, err := s.Digest(context.Background(), model.SampleRange{From: from, To: from + twoHours, Shards: 256})
 		require.NoError(b, err)
 	}
 	b.ReportMetric(float64(total)*float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+	b.ReportMetric(float64(total)*float64(b.N)/(cpu()-used).Seconds(), "samples/cpu-s")
 }
