@@ -449,7 +449,6 @@ func TestALyingServer(t *testing.T) {
 	require.Len(t, h.collect.rounds(), 1, "an interval of nothing is not an interval")
 }
 
-
 type lateSink struct {
 	mu sync.Mutex
 	a  *agent.Agent
