@@ -131,6 +131,7 @@ func (r *Relay) SetDestinations(ids []string) {
 		r.dirty = true
 		r.log.Info("destination added", "node", id)
 	}
+	r.dirty = r.dirty || r.lost
 	r.lost = false
 	r.addOutside()
 	r.alone.Store(len(r.dests) == 0)

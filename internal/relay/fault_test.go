@@ -257,6 +257,11 @@ func TestLostCursors(t *testing.T) {
 			at := fillLog(t, c, 60)
 			a, b := c.nodes["a"], c.nodes["b"]
 			require.NoError(t, harm(filepath.Join(a.dir, "relay", "state.json")))
+			for range 2 { // the second start finds cursors that name nobody
+				a.start()
+				a.relay.Trim(time.Now())
+				a.stop()
+			}
 			a.start()
 			b.start()
 			a.relay.SetDestinations(c.ids())

@@ -214,7 +214,8 @@ func (r *Relay) openLog() error {
 	if err != nil {
 		return err
 	}
-	r.lost = fresh && len(j.index.segments) > 0
+	r.lost = (fresh || st.Lost) && len(j.index.segments) > 0
+	st.Lost = r.lost
 	if lost {
 		r.log.Error("cursors of the relay are damaged: what is in the log is sent again", "dir", r.cfg.Dir)
 		r.m.damaged.Inc()

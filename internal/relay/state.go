@@ -15,6 +15,7 @@ type state struct {
 	Next         uint64            `json:"next"`   // number of the next segment, at least
 	Newest       tail              `json:"newest"` // of the segment that was written last: what was on the disk
 	Destinations map[string]cursor `json:"destinations"`
+	Lost         bool              `json:"lost,omitempty"` // the cursors were, and the destinations have not been named since
 }
 
 // cursor says what a destination has.

@@ -32,7 +32,7 @@ func (r *Relay) stateLocked() state {
 	x := &r.journal.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	st := state{LogID: r.journal.logID, Next: x.next, Newest: x.durable, Destinations: make(map[string]cursor, len(r.dests))}
+	st := state{LogID: r.journal.logID, Next: x.next, Newest: x.durable, Lost: r.lost, Destinations: make(map[string]cursor, len(r.dests))}
 	for id, d := range r.dests {
 		st.Destinations[id] = cursor{Pos: d.acked, Missed: d.missed}
 	}
@@ -71,6 +71,9 @@ func (r *Relay) outdated(now time.Time) (gone []segment) {
 	least := x.endPosition()
 	for _, d := range r.dests {
 		least = min(least, d.acked)
+	}
+	if r.lost { // who gets all of it is not known yet
+		least = 0
 	}
 	x.mu.Lock()
 	sealed := len(x.segments)
