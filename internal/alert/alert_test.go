@@ -175,7 +175,7 @@ func resolved(check string, since time.Time) alert.Alert {
 	return a
 }
 
-const soon = 15 * time.Second
+const soon = 30 * time.Second
 
 func TestFiringAndResolvedOnce(t *testing.T) {
 	h := newHook(t)

@@ -382,7 +382,7 @@ func TestNodesInTheStream(t *testing.T) {
 	require.Eventually(t, func() (seen bool) {
 		l.cluster.set(func() { seen = l.cluster.looked > 0 })
 		return seen
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	l.cluster.set(func() { l.cluster.info.Writable, l.cluster.info.Reason = false, "no quorum" })
 	require.Equal(t, "{}", c.want("nodes").data, "also when only the configuration store is lost")
 }

@@ -37,7 +37,7 @@ func goLive(t *testing.T, change ...func(*api.Config, *api.Deps)) *live {
 		srv.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
-	require.Eventually(t, func() bool { return b.events.emit(model.Event{Kind: model.EventNode, Subject: "node/n1"}) }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.events.emit(model.Event{Kind: model.EventNode, Subject: "node/n1"}) }, 30*time.Second, time.Millisecond)
 	return &live{b, srv.URL, cancel}
 }
 
@@ -126,7 +126,7 @@ func TestStream(t *testing.T) {
 			probe := l.open("editor", "")
 			defer probe.res.Body.Close()
 			return probe.res.StatusCode == 200
-		}, 5*time.Second, time.Millisecond)
+		}, 30*time.Second, time.Millisecond)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestStreamLimits(t *testing.T) {
 	late.want("reload")
 	// The end of the session ends the stream.
 	l.auth.end("admin")
-	require.Eventually(t, func() bool { _, ok := late.next(); return !ok }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, ok := late.next(); return !ok }, 30*time.Second, time.Millisecond)
 }
 
 // TestSlowStream publishes faster than a client reads, until the ring has

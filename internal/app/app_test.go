@@ -103,25 +103,25 @@ func TestServerFromEndToEnd(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := call(t, a, "GET", "/v1/me", "")
 		return code == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond, "the key of the environment works")
+	}, 30*time.Second, 20*time.Millisecond, "the key of the environment works")
 	code, body := call(t, a, "POST", "/v1/checks", `{"name":"site","type":"http","target":"`+target.URL+`","interval":"1s","timeout":"500ms"}`)
 	require.Equal(t, http.StatusCreated, code, body)
 	id, _ := body["id"].(string)
-	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 15*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 30*time.Second, 50*time.Millisecond)
 
 	broken.Store(true)
-	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "down" }, 15*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "down" }, 30*time.Second, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
 		_, list := call(t, a, "GET", "/v1/alerts", "")
 		items, _ := list["items"].([]any)
 		return len(items) == 1
-	}, 10*time.Second, 50*time.Millisecond, "an alert fires")
+	}, 30*time.Second, 50*time.Millisecond, "an alert fires")
 
 	stop()
 	a, _ = server(t, dir)
 	require.Equal(t, "down", statusOf(t, a, "site"), "the state is remembered")
 	broken.Store(false)
-	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 15*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 30*time.Second, 50*time.Millisecond)
 
 	code, answer := call(t, a, "GET", "/api/v1/query?query=count_over_time(probe_success%7Bcheck%3D%22site%22%7D%5B5m%5D)", "")
 	require.Equal(t, http.StatusOK, code, answer)
@@ -138,7 +138,7 @@ func TestServerFromEndToEnd(t *testing.T) {
 		_, events := call(t, a, "GET", "/v1/events?kind=state&subject=check/"+id, "")
 		items, _ := events["items"].([]any)
 		return len(items) >= 3
-	}, 5*time.Second, 20*time.Millisecond, "up, down and up again are events")
+	}, 30*time.Second, 20*time.Millisecond, "up, down and up again are events")
 }
 
 func mustJSON(t *testing.T, v any) string {
@@ -168,8 +168,8 @@ func TestWatchesWithoutConfigurationStore(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := call(t, a, "POST", "/v1/checks", `{"name":"site","type":"http","target":"`+target.URL+`","interval":"1s","timeout":"500ms"}`)
 		return code == http.StatusCreated
-	}, 10*time.Second, 50*time.Millisecond)
-	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 15*time.Second, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" }, 30*time.Second, 50*time.Millisecond)
 	stop()
 
 	cfg := config.Default()
@@ -188,7 +188,7 @@ func TestWatchesWithoutConfigurationStore(t *testing.T) {
 		require.NoError(t, <-done)
 	}()
 	<-broken.Started()
-	require.Eventually(t, func() bool { return statusOf(t, broken, "site") == "up" }, 15*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return statusOf(t, broken, "site") == "up" }, 30*time.Second, 50*time.Millisecond)
 	code, answer := call(t, broken, "POST", "/v1/checks", `{"name":"x","type":"tcp","target":"127.0.0.1:1"}`)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, mustJSON(t, answer), "damaged")

@@ -33,7 +33,7 @@ type ask struct {
 // bound to labels. A route that was added to the list and is not asked here fails.
 func TestNoRouteShowsWhatOthersHave(t *testing.T) {
 	a, _ := server(t, t.TempDir())
-	require.Eventually(t, func() bool { code, _ := call(t, a, "GET", "/v1/me", ""); return code == http.StatusOK }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { code, _ := call(t, a, "GET", "/v1/me", ""); return code == http.StatusOK }, 30*time.Second, 20*time.Millisecond)
 	must := func(method, path, body string) map[string]any {
 		t.Helper()
 		code, out := call(t, a, method, path, body)

@@ -36,7 +36,7 @@ func TestBoundToLabels(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := call(t, a, "GET", "/v1/me", "")
 		return code == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	code, body := call(t, a, "POST", "/v1/keys", `{"name":"a","role":"editor","matchers":["team=\"a\""]}`)
 	require.Equal(t, http.StatusCreated, code, body)
 	secret, _ := body["key"].(string)
@@ -68,7 +68,7 @@ func TestBoundToLabels(t *testing.T) {
 		require.Equal(t, http.StatusOK, code, out)
 		return out
 	}
-	require.Eventually(t, func() bool { return strings.Contains(count(`runs`), `"team":"a"`) }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(count(`runs`), `"team":"a"`) }, 30*time.Second, 50*time.Millisecond)
 	require.NotContains(t, count(`runs`), `"team":"b"`)
 	require.NotContains(t, count(`{team="b"}`), `"metric"`)
 	require.NotContains(t, count(`count({__name__=~"panoptes_.+"})`), `"value"`, "the server's own series are nobody's")
@@ -145,7 +145,7 @@ func TestBoundToLabels(t *testing.T) {
 	code, _ = as("GET", "/v1/rules/everybody/versions", "")
 	require.Equal(t, http.StatusNotFound, code)
 	for _, path := range []string{"/api/v1/rules", "/v1/rule-groups"} {
-		require.Eventually(t, func() bool { _, out = as("GET", path, ""); return strings.Contains(out, `"Ran"`) }, 10*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { _, out = as("GET", path, ""); return strings.Contains(out, `"Ran"`) }, 30*time.Second, 50*time.Millisecond)
 		require.NotContains(t, out, "Foreign")
 	}
 	require.Eventually(t, func() bool { return strings.Contains(count(`double`), `"value"`) }, 20*time.Second, 100*time.Millisecond)

@@ -165,7 +165,7 @@ func TestTwoServersAreOne(t *testing.T) {
 			require.NoError(t, resp.Body.Close())
 			return resp.StatusCode
 		}
-		require.Eventually(t, func() bool { return me(b) == http.StatusOK }, 5*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return me(b) == http.StatusOK }, 30*time.Second, 20*time.Millisecond)
 		req, err := http.NewRequest("POST", b.URL()+"/v1/logout", nil)
 		require.NoError(t, err)
 		for _, c := range jar.Cookies(u) {
@@ -174,7 +174,7 @@ func TestTwoServersAreOne(t *testing.T) {
 		resp, err = http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
-		require.Eventually(t, func() bool { return me(a) == http.StatusUnauthorized }, 5*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return me(a) == http.StatusUnauthorized }, 30*time.Second, 20*time.Millisecond)
 	})
 
 	t.Run("a ping at either counts at both", func(t *testing.T) {
@@ -188,12 +188,12 @@ func TestTwoServersAreOne(t *testing.T) {
 			require.Eventually(t, func() bool {
 				code, _ := call(t, s, "POST", "/ping/"+token+"?msg="+url.QueryEscape(said), "")
 				return code == http.StatusOK
-			}, 10*time.Second, 50*time.Millisecond)
+			}, 30*time.Second, 50*time.Millisecond)
 			for _, at := range []*app.App{a, b} {
 				require.Eventually(t, func() bool {
 					_, c := call(t, at, "GET", "/v1/checks/job", "")
 					return strings.Contains(mustJSON(t, c), said)
-				}, 10*time.Second, 50*time.Millisecond, "%s is known", said)
+				}, 30*time.Second, 50*time.Millisecond, "%s is known", said)
 			}
 		}
 		code, _ = call(t, b, "DELETE", "/v1/checks/job", "")
@@ -204,11 +204,11 @@ func TestTwoServersAreOne(t *testing.T) {
 		target, runs, broken := counted(t)
 		code, body := call(t, b, "POST", "/v1/checks", `{"name":"site","type":"http","target":"`+target+`","interval":"1s","timeout":"500ms"}`)
 		require.Equal(t, http.StatusCreated, code, body)
-		require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" && statusOf(t, b, "site") == "up" }, 15*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return statusOf(t, a, "site") == "up" && statusOf(t, b, "site") == "up" }, 30*time.Second, 50*time.Millisecond)
 		require.Eventually(t, func() bool {
 			n := checksOf(t, a)
 			return n["n1"]+n["n2"] == 1
-		}, 5*time.Second, 50*time.Millisecond)
+		}, 30*time.Second, 50*time.Millisecond)
 		began, before := time.Now(), runs.Load()
 		for _, name := range []string{"n1", "n2"} {
 			other := map[string]string{"n1": "n2", "n2": "n1"}[name]
@@ -217,7 +217,7 @@ func TestTwoServersAreOne(t *testing.T) {
 			require.Eventually(t, func() bool {
 				n := checksOf(t, b)
 				return n[name] == 0 && n[other] == 1
-			}, 10*time.Second, 50*time.Millisecond)
+			}, 30*time.Second, 50*time.Millisecond)
 			code, _ = call(t, b, "POST", "/v1/nodes/"+name+"/drain", `{"draining":false}`)
 			require.Equal(t, http.StatusOK, code)
 		}
@@ -232,7 +232,7 @@ func TestTwoServersAreOne(t *testing.T) {
 				_, list := call(t, s, "GET", "/v1/alerts", "")
 				items, _ := list["items"].([]any)
 				return len(items) == 1
-			}, 10*time.Second, 50*time.Millisecond, "every server raises it")
+			}, 30*time.Second, 50*time.Millisecond, "every server raises it")
 		}
 	})
 
@@ -240,7 +240,7 @@ func TestTwoServersAreOne(t *testing.T) {
 		require.NoError(t, c[1].end())
 		put := hide(t, c[1].cfg.DataDir+"/control")
 		c[1].start()
-		require.Eventually(t, func() bool { return statusOf(t, c[1].app, "site") == "down" }, 10*time.Second, 50*time.Millisecond, "it watches by what it saw last")
+		require.Eventually(t, func() bool { return statusOf(t, c[1].app, "site") == "down" }, 30*time.Second, 50*time.Millisecond, "it watches by what it saw last")
 		code, body := call(t, c[1].app, "POST", "/v1/checks", `{"name":"x","type":"tcp","target":"127.0.0.1:1"}`)
 		require.Equal(t, http.StatusServiceUnavailable, code)
 		require.Contains(t, mustJSON(t, body), "node remove n2")
@@ -298,7 +298,7 @@ func TestRemovedServerEnds(t *testing.T) {
 	}
 	for _, m := range c[:2] {
 		for i := range 12 {
-			require.Eventually(t, func() bool { return statusOf(t, m.app, fmt.Sprintf("c%d", i)) == "up" }, 15*time.Second, 50*time.Millisecond)
+			require.Eventually(t, func() bool { return statusOf(t, m.app, fmt.Sprintf("c%d", i)) == "up" }, 30*time.Second, 50*time.Millisecond)
 		}
 	}
 	for _, verb := range []string{"leader", "promote"} {

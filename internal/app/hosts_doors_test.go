@@ -113,7 +113,7 @@ func TestDoors(t *testing.T) {
 		defer client.Close() //nolint:errcheck // nothing is lost
 		_, err := client.Conn("", cfg.ClusterListen).Call(t.Context(), "wire.ping", []byte(`{}`))
 		return errors.Is(err, model.ErrUnauthorized)
-	}, 5*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 
 	t.Run("calls", func(t *testing.T) {
 		for who, c := range map[string]*tls.Config{
@@ -180,14 +180,14 @@ func TestDoors(t *testing.T) {
 		told, asked := offering(t, join("edge-1", "edge"), cfg.ClusterListen)
 		none := func() {
 			t.Helper()
-			require.Eventually(t, func() bool { return len(a.agentWorkers()) == 0 && !slices.Contains(a.regionNames(), "edge") }, 5*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return len(a.agentWorkers()) == 0 && !slices.Contains(a.regionNames(), "edge") }, 30*time.Second, 10*time.Millisecond)
 		}
 		host := func() (h model.Host) {
 			require.NoError(t, json.Unmarshal([]byte(call("GET", "/v1/hosts/edge-1", "")), &h))
 			return h
 		}
 		require.Equal(t, uplink.Checks{Reset: true}, <-told)
-		require.Eventually(t, func() bool { return host().ChecksOffered }, 5*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return host().ChecksOffered }, 30*time.Second, 50*time.Millisecond)
 		require.False(t, host().Checks || host().ChecksAllowed)
 		none()
 
@@ -195,7 +195,7 @@ func TestDoors(t *testing.T) {
 		call("PATCH", "/v1/nodes/edge-1", `{"checks":true}`)
 		require.Equal(t, "till", (<-told).Put[0].Unwrap().Name)
 		t.Logf("checks given %s after it was allowed", time.Since(began).Round(time.Millisecond))
-		require.Eventually(t, func() bool { return slices.Contains(a.regionNames(), "edge") && len(a.agentWorkers()) == 1 }, 5*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return slices.Contains(a.regionNames(), "edge") && len(a.agentWorkers()) == 1 }, 30*time.Second, 10*time.Millisecond)
 		require.True(t, host().Checks && host().ChecksAllowed)
 
 		// Nobody looks whether a host answers at an address that is its own: machines
@@ -214,7 +214,7 @@ func TestDoors(t *testing.T) {
 			}
 		}
 		require.False(t, look("192.0.2.7"), "it said that it has this address")
-		require.Eventually(t, func() bool { return look("192.0.2.8") }, 5*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return look("192.0.2.8") }, 30*time.Second, 10*time.Millisecond)
 		client := wire.NewClient(wire.ClientConfig{TLS: a.pki.ClientTLS}, wire.ClientDeps{})
 		defer client.Close() //nolint:errcheck // nothing is lost
 		own := model.Check{Name: "host", Type: "tcp", Target: cfg.Listen, Block: json.RawMessage(`{}`), Interval: model.Duration(time.Minute), Timeout: model.Duration(time.Second)}
@@ -231,7 +231,7 @@ func TestDoors(t *testing.T) {
 		require.True(t, host().ChecksOffered)
 
 		for _, code := range []string{"node.checks_allowed", "node.checks_forbidden"} {
-			require.Eventually(t, func() bool { return strings.Contains(call("GET", "/v1/events", ""), code) }, 5*time.Second, 50*time.Millisecond, code)
+			require.Eventually(t, func() bool { return strings.Contains(call("GET", "/v1/events", ""), code) }, 30*time.Second, 50*time.Millisecond, code)
 		}
 		code, out := once("PATCH", "/v1/nodes/n1", `{"checks":true}`)
 		require.Equal(t, http.StatusBadRequest, code)

@@ -17,7 +17,7 @@ func TestCirclesAreRefused(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := call(t, a, "GET", "/-/ready", "")
 		return code == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	made := func(path, body string) {
 		code, answer := call(t, a, "POST", path, body)
 		require.Equal(t, http.StatusCreated, code, answer)
@@ -50,7 +50,7 @@ func TestRulesBeyondTheLimitAreRefused(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _ := call(t, a, "GET", "/-/ready", "")
 		return code == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	record := func(name string, groups int) string {
 		var list []string
 		for i := range groups {

@@ -98,7 +98,7 @@ func TestPrometheusIsTakenOver(t *testing.T) {
 	for _, m := range c {
 		require.Eventually(t, func() bool { return up(m) }, 30*time.Second, 200*time.Millisecond, "%s shows all targets", m.cfg.Node)
 		require.Eventually(t, func() bool { return named(t, m.app, "/v1/rule-groups", "state")["firing"] == 1 }, 30*time.Second, 200*time.Millisecond)
-		require.Eventually(t, func() bool { return len(named(t, m.app, "/v1/alerts", "fingerprint")) == 1 }, 10*time.Second, 100*time.Millisecond)
+		require.Eventually(t, func() bool { return len(named(t, m.app, "/v1/alerts", "fingerprint")) == 1 }, 30*time.Second, 100*time.Millisecond)
 	}
 	require.Greater(t, len(named(t, a, "/v1/scrape-targets", "server")), 1, "the targets are divided")
 	_, firing := call(t, a, "GET", "/v1/alerts", "")

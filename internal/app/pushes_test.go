@@ -23,7 +23,7 @@ func TestPushesToAnyServer(t *testing.T) {
 			require.Eventually(t, func() bool {
 				_, got := call(t, m.app, "GET", "/api/v1/query?query="+url.QueryEscape(fmt.Sprintf(`runs{job="j%d"}`, i/2)), "")
 				return strings.Contains(mustJSON(t, got), fmt.Sprintf(`"%d"]`, i))
-			}, 5*time.Second, 50*time.Millisecond, "push %d on %s", i, m.cfg.Node)
+			}, 30*time.Second, 50*time.Millisecond, "push %d on %s", i, m.cfg.Node)
 		}
 	}
 }

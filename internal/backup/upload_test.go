@@ -216,7 +216,7 @@ func TestUploaderRuns(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- u.Run(ctx) }()
-	require.Eventually(t, func() bool { return !u.Status().LastSuccess.IsZero() }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !u.Status().LastSuccess.IsZero() }, 30*time.Second, 10*time.Millisecond)
 	require.Positive(t, u.Status().Uploaded)
 	cancel()
 	require.NoError(t, <-done)

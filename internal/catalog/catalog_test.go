@@ -110,7 +110,7 @@ func start(t testing.TB, dir string) *fixture {
 
 func (f *fixture) waitWritable(t testing.TB) {
 	t.Helper()
-	require.Eventually(t, func() bool { return f.Writable() == nil }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return f.Writable() == nil }, 30*time.Second, 5*time.Millisecond)
 	<-f.Ready()
 }
 
@@ -265,7 +265,7 @@ func TestReferencesUnderRace(t *testing.T) {
 		parent := fmt.Sprintf("p%d", i)
 		rec, err := a.Create(ctx, "", "site", j(`{"name":%q,"target":"x"}`, parent))
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { _, err := b.Get("site", rec.ID); return err == nil }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { _, err := b.Get("site", rec.ID); return err == nil }, 30*time.Second, time.Millisecond)
 		var wg sync.WaitGroup
 		var createErr, deleteErr error
 		wg.Go(func() {
@@ -292,7 +292,7 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 	ctx := t.Context()
 	_, err := servers[0].Create(ctx, "", "site", j(`{"name":"n","target":"x","every":1}`))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { _, err := servers[1].Get("site", "n"); return err == nil }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := servers[1].Get("site", "n"); return err == nil }, 30*time.Second, time.Millisecond)
 	const writers, each = 6, 10
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -326,7 +326,7 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 		var v site
 		require.NoError(t, json.Unmarshal(rec.Spec, &v))
 		return v.Every == 1+writers*each && len(v.Labels) == writers*each
-	}, 5*time.Second, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 func TestNamesAreUniqueUnderRace(t *testing.T) {
@@ -377,7 +377,7 @@ func TestSubscribersSeeEveryChangeInOrder(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(got) == len(want)
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	require.Equal(t, want, got)
 	cancel()
 	_, err := f.Create(ctx, "", "site", j(`{"name":"late","target":"x"}`))

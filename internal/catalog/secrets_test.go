@@ -80,7 +80,7 @@ func TestSealedSecretsCannotBeMoved(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, err := f.Get("sink", "b")
 		return err == nil && got.Revision > b.Revision
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	got, err := f.Get("sink", "b")
 	require.NoError(t, err)
 	require.JSONEq(t, `{"name":"b","hook":{"url":""}}`, string(got.Spec), "the record lives, the foreign secret does not")

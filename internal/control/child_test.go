@@ -333,7 +333,7 @@ func (f *family) leader(via string) (lead, other *child) {
 		a, err := f.kids[via].do(request{Do: "leader", Timeout: time.Second})
 		id = a.Value
 		return err == nil && f.kids[id] != nil
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	for _, k := range f.kids {
 		if k.cfg.NodeID != id {
 			other = k

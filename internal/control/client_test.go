@@ -53,9 +53,9 @@ func TestClientOfThree(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ms, err = c.Members(ctx)
 		return err == nil && len(ms) == 3 && c.Leader() != "" && !slices.ContainsFunc(ms, func(m control.ControlMember) bool { return !m.Healthy })
-	}, 10*time.Second, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
 	require.NoError(t, c.MoveLeader(ctx, "n2"))
-	require.Eventually(t, func() bool { return c.Leader() == "n2" }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return c.Leader() == "n2" }, 30*time.Second, 50*time.Millisecond)
 
 	// The member in use dies, then the next is paused: one is left and the first is back.
 	gap := func(what string, fault func()) {
@@ -91,7 +91,7 @@ func TestClientOfThree(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "leader paused", string(kv.Value))
 	spawn(t, f.kids["n1"].cfg).ready()
-	require.Eventually(t, func() bool { return c.Writable() == nil }, 15*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return c.Writable() == nil }, 30*time.Second, 50*time.Millisecond)
 	_, err = c.Put(ctx, "k", []byte("yes"), model.KVAny)
 	require.NoError(t, err)
 }

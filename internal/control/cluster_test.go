@@ -122,7 +122,7 @@ func (n *node) has(key string) bool {
 func (cl *cluster) everywhere(key string) {
 	cl.t.Helper()
 	for id, n := range cl.nodes {
-		require.Eventually(cl.t, func() bool { return n.has(key) }, 10*time.Second, 20*time.Millisecond, "%s on %s", key, id)
+		require.Eventually(cl.t, func() bool { return n.has(key) }, 30*time.Second, 20*time.Millisecond, "%s on %s", key, id)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestGrowFromOneToThree(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ms, err := n1.ctl.Members(t.Context())
 		return err == nil && member(t, ms, "n2").Healthy && member(t, ms, "n2").Note != ""
-	}, 10*time.Second, 50*time.Millisecond, "why it has no vote is said")
+	}, 30*time.Second, 50*time.Millisecond, "why it has no vote is said")
 	put(t, n2, "through a learner")
 	require.True(t, n2.has("through a learner"), "a writer reads what it wrote")
 	require.True(t, n2.ctl.Status(t.Context()).Learner)

@@ -312,7 +312,7 @@ func TestNoMajority(t *testing.T) {
 	require.Eventually(t, func() bool {
 		err := c.Writable()
 		return err != nil && strings.Contains(err.Error(), "majority")
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	_, err = c.Put(ctx, "a", nil, model.KVAny)
 	require.ErrorIs(t, err, model.ErrUnavailable)
 	select {

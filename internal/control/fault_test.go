@@ -66,7 +66,7 @@ func TestMajorityLostAndBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := n1.do(request{Do: "writable"})
 		return errors.Is(err, model.ErrUnavailable) && strings.Contains(err.Error(), "n2, n3")
-	}, 8*time.Second, 50*time.Millisecond, "a leader that was cut off says so and names who is missing")
+	}, 30*time.Second, 50*time.Millisecond, "a leader that was cut off says so and names who is missing")
 	began := time.Now()
 	_, err := n1.do(request{Do: "put", Key: "a", Value: "2", Expect: model.KVAny, Timeout: 3 * time.Second})
 	require.ErrorIs(t, err, model.ErrUnavailable)
@@ -81,7 +81,7 @@ func TestMajorityLostAndBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := n1.do(request{Do: "put", Key: "a", Value: "3", Expect: model.KVAny, Timeout: time.Second})
 		return err == nil
-	}, 15*time.Second, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
 	spawn(t, n3.cfg).ready()
 }
 
@@ -123,7 +123,7 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 		require.Eventually(t, func() bool {
 			found, err := filepath.Glob(filepath.Join(cfg.Dir, at))
 			return err == nil && len(found) > 0
-		}, 10*time.Second, time.Millisecond)
+		}, 30*time.Second, time.Millisecond)
 		k.kill()
 		require.NoError(t, checkDir(t, cfg.Dir), "an interrupted start is no damage")
 		cfg.Initial = f.kids["n2"].must(request{Do: "add", ID: "n4", Addr: cfg.PeerAddr}).Initial
@@ -144,7 +144,7 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := f.kids["n4"].do(request{Do: "writable"})
 		return err != nil && strings.Contains(err.Error(), "removed from the cluster")
-	}, 10*time.Second, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
 	f.voters("n1", 3)
 	gone := spawn(t, f.kids["n5"].cfg) // it was away when it was removed
 	require.Eventually(t, func() bool {
@@ -156,7 +156,7 @@ func TestGrowAndShrinkUnderLoad(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := gone.do(request{Do: "writable"})
 		return err != nil && strings.Contains(err.Error(), "removed from the cluster")
-	}, 5*time.Second, 20*time.Millisecond, "it knows after a restart")
+	}, 30*time.Second, 20*time.Millisecond, "it knows after a restart")
 
 	// A machine is replaced: the same address, another node.
 	f.kids["n3"].kill()

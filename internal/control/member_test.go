@@ -29,7 +29,7 @@ func TestOldSingleServerGrows(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ms, err := n1.ctl.Members(t.Context())
 		return err == nil && len(ms) == 1 && ms[0].PeerURL == "https://"+cfg.PeerAddr && ms[0].NodeID == cfg.NodeID && ms[0].ClientURL != ""
-	}, 10*time.Second, 20*time.Millisecond, "it corrects its address and its name")
+	}, 30*time.Second, 20*time.Millisecond, "it corrects its address and its name")
 	require.True(t, n1.has("old"))
 	n2 := cl.join(n1, "n2")
 	cl.join(n1, "n3")
@@ -51,7 +51,7 @@ func TestAddressChanges(t *testing.T) {
 		ms, err := n2.ctl.Members(t.Context())
 		m := member(t, ms, "n3")
 		return err == nil && m.PeerURL == "https://"+cfg.PeerAddr && m.Healthy
-	}, 15*time.Second, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
 	put(t, n1, "after")
 	cl.everywhere("after")
 }
@@ -128,7 +128,7 @@ func TestRemoveOneself(t *testing.T) {
 	require.Eventually(t, func() bool {
 		st := n1.ctl.Status(t.Context())
 		return st.Removed && st.Err != ""
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	require.ErrorContains(t, n1.ctl.Writable(), "removed from the cluster")
 	ms := cl.voters(n2, 2)
 	require.Len(t, ms, 2)
@@ -214,7 +214,7 @@ func TestLostDataDoNotComeBackUnderTheSameMember(t *testing.T) {
 	require.Eventually(t, func() bool {
 		err := c.Writable()
 		return err != nil && strings.Contains(err.Error(), "remove that member")
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 	require.NoError(t, n1.ctl.Remove(ctx, "n2"))
 	_, err = n1.ctl.AddLearner(ctx, "n2", n2.cfg.PeerAddr)
 	require.NoError(t, err)

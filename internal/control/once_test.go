@@ -57,7 +57,7 @@ func TestEveryWriteOnceWhileLeadersChange(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(acked) >= have+20
-		}, 10*time.Second, time.Millisecond)
+		}, 30*time.Second, time.Millisecond)
 	}
 	cancel()
 	wg.Wait()

@@ -40,7 +40,7 @@ func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat(reserve)
 		return os.IsNotExist(err)
-	}, 10*time.Second, 20*time.Millisecond, "the reserve is given up")
+	}, 30*time.Second, 20*time.Millisecond, "the reserve is given up")
 	free.Store(1<<20 + 100) // what giving it up freed is not for new configuration
 	require.ErrorIs(t, c.Writable(), model.ErrNoSpace)
 
@@ -50,7 +50,7 @@ func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat(reserve)
 		return err == nil
-	}, 10*time.Second, 20*time.Millisecond, "the reserve is taken again")
+	}, 30*time.Second, 20*time.Millisecond, "the reserve is taken again")
 }
 
 func TestQuotaAlarmIsLifted(t *testing.T) {

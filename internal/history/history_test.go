@@ -269,7 +269,7 @@ func TestRunRemovesOldEventsAndClosesAtTheEnd(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, _, err := h.Query(t.Context(), model.EventQuery{})
 		return err == nil && len(got) == 1 && got[0].Message == "new"
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 	require.ErrorIs(t, h.Append(t.Context(), event(t0, model.EventAudit, "a/1", "m")), model.ErrUnavailable)

@@ -171,7 +171,7 @@ func (o *offering) hear(want uplink.Kind) []byte {
 // to tell was told.
 func (o *offering) settle() {
 	o.t.Helper()
-	require.Eventually(o.t, func() bool { return len(o.h.here("a1").news) == 0 }, time.Second, time.Millisecond)
+	require.Eventually(o.t, func() bool { return len(o.h.here("a1").news) == 0 }, 30*time.Second, time.Millisecond)
 	o.send([]byte{byte(uplink.KindBeat)})
 	o.hear(uplink.KindBeat)
 }

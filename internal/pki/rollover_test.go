@@ -184,7 +184,7 @@ func TestRollover(t *testing.T) {
 	}
 
 	// n2 has not brought the new root into use: nobody signs with it yet.
-	require.Eventually(t, func() bool { st := status(); return len(st.Waiting) == 1 && st.Waiting[0] == n2.NodeID() }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { st := status(); return len(st.Waiting) == 1 && st.Waiting[0] == n2.NodeID() }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, pki.PhaseTrust, status().Phase)
 	require.ErrorContains(t, r1.Finish(t.Context(), true), n2.NodeID())
 	everybodyTalks()
@@ -194,7 +194,7 @@ func TestRollover(t *testing.T) {
 	}
 	kv.mu.Unlock()
 	adopted.Store(true)
-	require.Eventually(t, func() bool { st := status(); return st.Phase == pki.PhaseIssue && len(st.Waiting) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { st := status(); return st.Phase == pki.PhaseIssue && len(st.Waiting) == 0 }, 30*time.Second, 10*time.Millisecond)
 	for _, p := range []*pki.PKI{w.p, n2, wit} {
 		require.Equal(t, 2, count(t, p))
 	}
@@ -235,7 +235,7 @@ func TestRollover(t *testing.T) {
 	require.Eventually(t, func() bool {
 		st := status()
 		return st.Phase == pki.PhaseStable && len(st.Waiting) == 0 && count(t, w.p) == 1 && count(t, n2) == 1 && count(t, wit) == 1
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	require.NotEqual(t, oldRoots, rootsOf(t, w.p))
 	everybodyTalks()
 	require.NoError(t, agent.Renew(t.Context()))
@@ -255,7 +255,7 @@ func TestRollover(t *testing.T) {
 	require.NoError(t, err)
 	// And once more.
 	require.NoError(t, r1.Begin(t.Context()))
-	require.Eventually(t, func() bool { st := status(); return st.Phase == pki.PhaseIssue && len(st.Waiting) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { st := status(); return st.Phase == pki.PhaseIssue && len(st.Waiting) == 0 }, 30*time.Second, 10*time.Millisecond)
 	everybodyTalks()
 }
 
@@ -309,7 +309,7 @@ func TestRolloverWaitsForAMajority(t *testing.T) {
 	require.NoError(t, r.Begin(t.Context()))
 	kv.block = true
 	run(t, r.Run)
-	require.Eventually(t, func() bool { return count(t, w.p) == 2 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, w.p) == 2 }, 30*time.Second, 10*time.Millisecond)
 	st, err := r.Status(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, pki.PhaseTrust, st.Phase)
@@ -319,7 +319,7 @@ func TestRolloverWaitsForAMajority(t *testing.T) {
 	require.Eventually(t, func() bool {
 		st, err := r.Status(t.Context())
 		return err == nil && st.Phase == pki.PhaseIssue && len(st.Waiting) == 0
-	}, 5*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	b, err := json.Marshal(st)
 	require.NoError(t, err)
 	require.NotContains(t, string(b), "sealed")
@@ -351,7 +351,7 @@ func TestRolloverSurvivesACrashBetweenFiles(t *testing.T) {
 		require.Eventually(t, func() bool {
 			st, err := r1.Status(t.Context())
 			return err == nil && st.Phase == phase && len(st.Waiting) == 0
-		}, 10*time.Second, 10*time.Millisecond)
+		}, 30*time.Second, 10*time.Millisecond)
 		steps = append(steps, snapshot())
 	}
 	reach(pki.PhaseIssue)
@@ -385,7 +385,7 @@ func TestRolloverSurvivesACrashBetweenFiles(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- r.Run(ctx) }()
-			require.Eventually(t, func() bool { return rootsOf(t, p) == rootsOf(t, w.p) }, 5*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return rootsOf(t, p) == rootsOf(t, w.p) }, 30*time.Second, 10*time.Millisecond)
 			cancel()
 			require.NoError(t, <-done)
 		}

@@ -94,14 +94,14 @@ func TestClientLeavesAndQueryEnds(t *testing.T) {
 	<-s.began
 	require.Equal(t, 1.0, gauge(t, reg, "panoptes_query_active_queries"))
 	second := get(ctx) // the same user's: waits
-	require.Eventually(t, func() bool { return gauge(t, reg, "panoptes_query_waiting_requests") == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return gauge(t, reg, "panoptes_query_waiting_requests") == 1 }, 30*time.Second, time.Millisecond)
 	require.EqualError(t, <-get(context.Background()), "status 429", "one runs and one waits")
 	cancel()
 	require.ErrorIs(t, <-first, context.Canceled)
 	require.ErrorIs(t, <-second, context.Canceled)
 	require.Eventually(t, func() bool {
 		return gauge(t, reg, "panoptes_query_active_queries") == 0 && gauge(t, reg, "panoptes_query_waiting_requests") == 0
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 }
 
 func gauge(t testing.TB, reg *prometheus.Registry, name string) float64 {

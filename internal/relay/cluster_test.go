@@ -223,7 +223,7 @@ func (n *node) start() *node {
 	done := make(chan error, 2)
 	go func() { done <- n.relay.Run(ctx) }()
 	go func() { done <- srv.Run(ctx) }()
-	require.Eventually(t, func() bool { return !errors.Is(n.relay.Accepting(), model.ErrUnavailable) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !errors.Is(n.relay.Accepting(), model.ErrUnavailable) }, 30*time.Second, time.Millisecond)
 	n.c.mu.Lock()
 	n.c.addrs[n.id] = listener.Addr().String()
 	n.c.mu.Unlock()

@@ -210,7 +210,7 @@ func TestWaitsForAnEngineThatIsAway(t *testing.T) {
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() { done <- app.Commit() }()
-	require.Eventually(t, func() bool { return e.Err() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return e.Err() != nil }, 30*time.Second, time.Millisecond)
 	require.ErrorIs(t, e.Err(), model.ErrUnavailable)
 	require.ErrorContains(t, e.Err(), "502")
 	cancel()
@@ -383,7 +383,7 @@ func TestVersion2IsUnderstoodOrSentAgain(t *testing.T) {
 	defer e.Close()
 	done := make(chan error, 1)
 	go func() { done <- write(t, e, 5, 1) }()
-	require.Eventually(t, func() bool { return e.Err() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return e.Err() != nil }, 30*time.Second, time.Millisecond)
 	require.ErrorContains(t, e.Err(), "remote write 2")
 	mu.Lock()
 	knows = true

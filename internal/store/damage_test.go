@@ -84,7 +84,7 @@ func TestFlippedBitInAChunkIsFoundByReading(t *testing.T) {
 	id := block(t, dir, "a", time.Now().Add(-24*time.Hour))
 	flip(t, filepath.Join(dir, id, "chunks", "000001"), 12)
 	s := storetest.New(t, store.Config{Dir: dir, ScrubPause: time.Millisecond})
-	require.Eventually(t, func() bool { return len(s.Damage()) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.Damage()) == 1 }, 30*time.Second, time.Millisecond)
 	require.Equal(t, store.DamageChunk, s.Damage()[0].Kind)
 	require.Equal(t, id, s.Damage()[0].Path)
 }

@@ -108,7 +108,7 @@ func TestNoCutDuringTheFirstCommits(t *testing.T) {
 	files, err := os.ReadDir(filepath.Join(dir, "chunks_head"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	require.Eventually(t, func() bool { return h.first.look() }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return h.first.look() }, 30*time.Second, 10*time.Millisecond)
 	require.NoError(t, write(now.Add(2*time.Millisecond)))
 	require.Eventually(t, func() bool {
 		blocks, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))

@@ -34,14 +34,14 @@ func TestLowSpaceRefusesAppendsAndKeepsReading(t *testing.T) {
 	require.NoError(t, err)
 
 	free.Store(99)
-	require.Eventually(t, s.DiskFull, 10*time.Second, time.Millisecond)
+	require.Eventually(t, s.DiskFull, 30*time.Second, time.Millisecond)
 	require.ErrorIs(t, open.Commit(), model.ErrNoSpace)
 	require.ErrorIs(t, appendOne(s, series("a", 1), now.Add(time.Second), 2), model.ErrNoSpace)
 	require.Equal(t, 1, count(read(t, s, "a")))
 	require.ErrorIs(t, s.Health(), model.ErrNoSpace)
 
 	free.Store(200)
-	require.Eventually(t, func() bool { return s.Health() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.Health() == nil }, 30*time.Second, time.Millisecond)
 	require.NoError(t, appendOne(s, series("a", 1), now.Add(time.Second), 2))
 	require.Equal(t, 2, count(read(t, s, "a")))
 }
@@ -56,11 +56,11 @@ func TestReserveIsGivenUp(t *testing.T) {
 		fi, err := os.Stat(filepath.Join(dir, "reserve"))
 		return err == nil && fi.Size() == 1<<20
 	}
-	require.Eventually(t, exists, 10*time.Second, time.Millisecond)
+	require.Eventually(t, exists, 30*time.Second, time.Millisecond)
 	free.Store(1000)
-	require.Eventually(t, func() bool { return !exists() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !exists() }, 30*time.Second, time.Millisecond)
 	free.Store(1 << 30)
-	require.Eventually(t, exists, 10*time.Second, time.Millisecond)
+	require.Eventually(t, exists, 30*time.Second, time.Millisecond)
 }
 
 // smallDisk mounts a file system of a few megabytes.

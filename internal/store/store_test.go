@@ -283,7 +283,7 @@ func TestOneSyncServesManyCommits(t *testing.T) {
 	for i := range n {
 		wg.Go(func() { errs <- appendOne(s, series("g", i), now, 1) })
 	}
-	require.Eventually(t, func() bool { return count(read(t, s, "g")) == 2*n }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return count(read(t, s, "g")) == 2*n }, 30*time.Second, time.Millisecond)
 	require.Empty(t, errs, "a commit returned before its sync ended")
 	mu.Lock()
 	blocking = false
@@ -372,7 +372,7 @@ func TestFailedSyncIsNotAcknowledgedAndHeals(t *testing.T) {
 	broken = false
 	mu.Unlock()
 	require.NoError(t, q.Close(), "the database is opened again when the last query has ended")
-	require.Eventually(t, func() bool { return s.Health() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.Health() == nil }, 30*time.Second, time.Millisecond)
 	require.NoError(t, appendOne(s, series("a", 0), now.Add(2*time.Second), 3))
 	got := read(t, s, "a")[series("a", 0).String()]
 	require.Equal(t, 1.0, got[0])

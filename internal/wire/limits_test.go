@@ -26,7 +26,7 @@ func TestSizes(t *testing.T) {
 	})
 	node := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
 	stranger := dial(t, a, "", "").Conn("", addr)
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, time.Minute)
 	b, err := node.Call(ctx, "test.echo", make([]byte, 1<<20))
 	require.NoError(t, err)
 	require.Len(t, b, 1<<20)
@@ -51,9 +51,9 @@ func TestStrangersAreFew(t *testing.T) {
 		s.Handle("test.echo", wire.Anyone, echo)
 	})
 	conn := dial(t, a, "", "").Conn("", addr)
-	served, refused := 0, 0
+	served, refused, began := 0, 0, time.Now()
 	for range 30 {
-		switch _, err := conn.Call(within(t, 5*time.Second), "test.echo", nil); {
+		switch _, err := conn.Call(within(t, time.Minute), "test.echo", nil); {
 		case err == nil:
 			served++
 		case errors.Is(err, model.ErrLimit):
@@ -63,11 +63,11 @@ func TestStrangersAreFew(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, served, 5)
-	require.GreaterOrEqual(t, refused, 20)
+	require.GreaterOrEqual(t, refused, 20-int(time.Since(began).Seconds()), "one a second comes through")
 	// Nodes are not concerned.
 	node := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
 	for range 30 {
-		_, err := node.Call(within(t, 5*time.Second), "test.echo", nil)
+		_, err := node.Call(within(t, time.Minute), "test.echo", nil)
 		require.NoError(t, err)
 	}
 	// One address holds a quarter of the strangers' connections at most.
@@ -92,11 +92,11 @@ func TestStrangersAreFew(t *testing.T) {
 func TestAgentsAreBounded(t *testing.T) {
 	a := newAuthority(t)
 	_, addr := startServer(t, a, wire.ServerConfig{}, func(s *wire.Server) { s.HandleStream("test.stream", nil, echoStream) })
-	open := func(c *wire.Client) int {
+	open := func(c *wire.Client, patience time.Duration) int {
 		n := 0
 		for ; n < 20; n++ {
-			ctx, cancel := context.WithCancel(within(t, 10*time.Second))
-			late := time.AfterFunc(time.Second, cancel)
+			ctx, cancel := context.WithCancel(within(t, 2*patience))
+			late := time.AfterFunc(patience, cancel)
 			s, err := c.Conn("server", addr).Open(ctx, "test.stream")
 			if err == nil {
 				err = s.Send([]byte("x"))
@@ -113,16 +113,16 @@ func TestAgentsAreBounded(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 20, open(dial(t, a, "s1", model.RoleServer)))
+	require.Equal(t, 20, open(dial(t, a, "s1", model.RoleServer), time.Minute))
 	total := 0
 	for range 10 {
-		total += open(dial(t, a, "a1", model.RoleAgent))
+		total += open(dial(t, a, "a1", model.RoleAgent), time.Second)
 	}
 	require.LessOrEqual(t, total, 8*6)
 	require.Greater(t, total, 8)
 	// Others are not concerned.
 	other := dial(t, a, "a2", model.RoleAgent).Conn("server", addr)
-	s, err := other.Open(within(t, 10*time.Second), "test.stream")
+	s, err := other.Open(within(t, time.Minute), "test.stream")
 	require.NoError(t, err)
 	require.NoError(t, s.Send(make([]byte, 2<<20)))
 	_, err = s.Recv()
@@ -162,10 +162,10 @@ func TestSlowReaderHoldsNobodyElse(t *testing.T) {
 			last, since = now, time.Now()
 		}
 		return time.Since(since) > 300*time.Millisecond
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	require.Less(t, last, int64(8<<20), "what a slow reader may have in flight is bounded")
 	for range 20 {
-		_, err := conn.Call(within(t, 2*time.Second), "test.echo", bytes.Repeat([]byte("x"), 100_000))
+		_, err := conn.Call(within(t, time.Minute), "test.echo", bytes.Repeat([]byte("x"), 100_000))
 		require.NoError(t, err)
 	}
 }
@@ -183,6 +183,6 @@ func TestGarbageIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, _ = c.Write(bytes.Repeat([]byte("nonsense"), 1000)) // it hangs up in the middle
 	_ = c.Close()
-	_, err = dial(t, a, "", "").Conn("", addr).Call(within(t, 5*time.Second), "test.echo", nil)
+	_, err = dial(t, a, "", "").Conn("", addr).Call(within(t, time.Minute), "test.echo", nil)
 	require.NoError(t, err)
 }

@@ -271,7 +271,7 @@ func TestScrapingOutlivesAServer(t *testing.T) {
 	}, 40*time.Second, 100*time.Millisecond, "it has its share again")
 	back := time.Now()
 	// Markers of a target that a server gives up would come after 2.1 intervals.
-	require.Eventually(t, func() bool { return time.Since(back) > 4*interval }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return time.Since(back) > 4*interval }, 30*time.Second, 50*time.Millisecond)
 
 	worst := time.Duration(0)
 	for _, p := range others {
@@ -299,5 +299,5 @@ func TestScrapingOutlivesAServer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		list := others[1].raw("jobs_waiting")["0"]
 		return value.IsStaleNaN(list[len(list)-1].Value)
-	}, 15*time.Second, 100*time.Millisecond)
+	}, 30*time.Second, 100*time.Millisecond)
 }

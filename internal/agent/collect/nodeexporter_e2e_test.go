@@ -71,7 +71,7 @@ func TestSameAsNodeExporter(t *testing.T) {
 	s, err := New(Config{Disabled: []string{"updates", "smart", "nvidia"}}, quiet)
 	require.NoError(t, err)
 	defer s.Close()
-	require.Eventually(t, func() bool { _, err := scrape(addr); return err == nil }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := scrape(addr); return err == nil }, 30*time.Second, 50*time.Millisecond)
 
 	before := byLabels(s.Collect(t.Context(), time.Now()))
 	ref, err := scrape(addr)

@@ -95,12 +95,12 @@ func (s *sink) get(series string) (float64, bool) {
 
 func (s *sink) has(t *testing.T, series string, v float64) {
 	t.Helper()
-	require.Eventually(t, func() bool { got, ok := s.get(series); return ok && got == v }, 10*time.Second, 5*time.Millisecond, "%s = %v; there are %v", series, v, s.all())
+	require.Eventually(t, func() bool { got, ok := s.get(series); return ok && got == v }, 30*time.Second, 5*time.Millisecond, "%s = %v; there are %v", series, v, s.all())
 }
 
 func (s *sink) stale(t *testing.T, series string) {
 	t.Helper()
-	require.Eventually(t, func() bool { got, ok := s.get(series); return ok && math.Float64bits(got) == value.StaleNaN }, 10*time.Second, 5*time.Millisecond, "%s ends", series)
+	require.Eventually(t, func() bool { got, ok := s.get(series); return ok && math.Float64bits(got) == value.StaleNaN }, 30*time.Second, 5*time.Millisecond, "%s ends", series)
 }
 
 func (s *sink) all() []string {
@@ -308,7 +308,7 @@ func TestTheSeriesOfAllTargetsAreBounded(t *testing.T) {
 		v, _ := out.get(`{__name__="up", instance="` + e.port() + `", job="x"}`)
 		return v
 	}
-	require.Eventually(t, func() bool { return one.asked.Load() > 1 && two.asked.Load() > 1 && up(one)+up(two) == 1 }, 15*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return one.asked.Load() > 1 && two.asked.Load() > 1 && up(one)+up(two) == 1 }, 30*time.Second, 10*time.Millisecond)
 }
 
 func TestHowATargetIsAsked(t *testing.T) {

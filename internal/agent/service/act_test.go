@@ -218,7 +218,7 @@ func TestOneRestartAtATime(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan uplink.ActionResult, 1)
 	go func() { first <- b.s.Act(ctx, b.signed()) }()
-	require.Eventually(t, func() bool { return b.units.done() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.units.done() == 1 }, 30*time.Second, time.Millisecond)
 	b.refused(b.signed(), uplink.RefusedLimit, "under way")
 	// The connection is lost; the restart is not.
 	cancel()
@@ -228,7 +228,7 @@ func TestOneRestartAtATime(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return len(b.events) == 2 && b.events[1].Severity == "info"
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 }
 
 func TestTheFileNamesItsFaults(t *testing.T) {

@@ -63,7 +63,7 @@ func TestNamesComeFromTheSocket(t *testing.T) {
 		}
 		_, ok := found[`{__name__="panoptes_agent_container_restarts_total", name="shop"}`]
 		return ok
-	}, 5*time.Second, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 	require.Equal(t, 6., found[`{__name__="panoptes_agent_container_restarts_total", name="shop"}`])
 	require.Equal(t, 1., found[`{__name__="panoptes_agent_container_health", name="shop", state="unhealthy"}`])
 	for k := range found {

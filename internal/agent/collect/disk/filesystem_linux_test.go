@@ -60,7 +60,7 @@ func TestStuckMountHoldsNobody(t *testing.T) {
 	}
 	require.EqualValues(t, 1, asked.Load(), "a mount that hangs is not asked again")
 	close(release)
-	require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 30*time.Second, 5*time.Millisecond)
 }
 
 // Many that hang take the file systems of the host itself from nobody.
