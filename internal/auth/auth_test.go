@@ -393,11 +393,15 @@ func TestBasic(t *testing.T) {
 		return err
 	}
 	require.NoError(t, basic("correct horse"))
-	begun := time.Now()
-	for range 100 {
-		require.NoError(t, basic("correct horse"))
+	took := time.Hour
+	for try := 0; try < 5 && took > time.Second; try++ { // of a busy machine the best try counts
+		begun := time.Now()
+		for range 100 {
+			require.NoError(t, basic("correct horse"))
+		}
+		took = time.Since(begun)
 	}
-	require.Less(t, time.Since(begun), time.Second, "a known password is not hashed each time")
+	require.Less(t, took, time.Second, "a known password is not hashed each time")
 	_, err := b.cat.Patch(t.Context(), "test", model.KindUser, "alice", json.RawMessage(`{"password":"another horse"}`), 0)
 	require.NoError(t, err)
 	require.ErrorIs(t, basic("correct horse"), model.ErrUnauthorized)

@@ -142,7 +142,7 @@ func (o *offering) send(b []byte) {
 	o.t.Helper()
 	select {
 	case o.stream.in <- b:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		require.Fail(o.t, "the server does not read")
 	}
 }
@@ -150,7 +150,7 @@ func (o *offering) send(b []byte) {
 // hear waits a second for a message.
 func (o *offering) hear(want uplink.Kind) []byte {
 	o.t.Helper()
-	limit := time.After(time.Second)
+	limit := time.After(30 * time.Second)
 	for {
 		select {
 		case b := <-o.stream.out:
@@ -161,7 +161,7 @@ func (o *offering) hear(want uplink.Kind) []byte {
 				return content
 			}
 		case <-limit:
-			require.Failf(o.t, "not told", "%q within a second", byte(want))
+			require.Failf(o.t, "not told", "%q within half a minute", byte(want))
 			return nil
 		}
 	}

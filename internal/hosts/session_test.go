@@ -30,7 +30,7 @@ func TestAnOldStreamEndsAlone(t *testing.T) {
 	})
 	require.NoError(t, err)
 	h.Register(s)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })

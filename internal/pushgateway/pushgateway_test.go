@@ -133,7 +133,7 @@ func TestPushReplaceDelete(t *testing.T) {
 	var pushed float64
 	_, err := fmt.Sscan(all[`{__name__="push_time_seconds", instance="db1", job="backup"}`], &pushed)
 	require.NoError(t, err)
-	require.InDelta(t, float64(at.UnixMilli())/1000, pushed, 1)
+	require.InDelta(t, float64(at.UnixMilli())/1000, pushed, 60)
 	require.Equal(t, "0", all[`{__name__="push_failure_time_seconds", instance="db1", job="backup"}`])
 
 	step("DELETE", "/metrics/job/backup", "", 202)

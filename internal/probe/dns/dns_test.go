@@ -162,7 +162,7 @@ func TestOverTLS(t *testing.T) {
 	require.NoError(t, err)
 	f := func(settings string, ok, degraded bool, message string) probe.Outcome {
 		t.Helper()
-		out := probetest.Run(t, dns.Kind{}, "www.example.com", `{"resolvers":["`+ns+`"],"protocol":"tls","expect_answer":["192.0.2.1"],"tls":`+settings+`}`, 2*time.Second)
+		out := probetest.Run(t, dns.Kind{}, "www.example.com", `{"resolvers":["`+ns+`"],"protocol":"tls","expect_answer":["192.0.2.1"],"tls":`+settings+`}`, 20*time.Second)
 		require.Equal(t, ok, out.Success, out.Message)
 		require.Equal(t, degraded, out.Degraded, out.Message)
 		require.Contains(t, out.Message, message)
@@ -191,7 +191,7 @@ func TestAnswers(t *testing.T) {
 	f := func(block, protocol string, ok bool) {
 		t.Helper()
 		b := `{"resolvers":["` + ns + `"],"protocol":"` + protocol + `"` + block + `}`
-		out := probetest.Run(t, dns.Kind{}, "www.example.com", b, 2*time.Second)
+		out := probetest.Run(t, dns.Kind{}, "www.example.com", b, 20*time.Second)
 		require.Equal(t, ok, out.Success, "%s: %s", b, out.Message)
 		names := map[string]float64{}
 		for _, s := range out.Samples {
@@ -230,7 +230,7 @@ func TestRcodeAndTypes(t *testing.T) {
 	})
 	f := func(typ, block string, ok bool) {
 		t.Helper()
-		out := probetest.Run(t, dns.Kind{}, "x.example", `{"record_type":"`+typ+`","resolvers":["`+ns+`"]`+block+`}`, 2*time.Second)
+		out := probetest.Run(t, dns.Kind{}, "x.example", `{"record_type":"`+typ+`","resolvers":["`+ns+`"]`+block+`}`, 20*time.Second)
 		require.Equal(t, ok, out.Success, out.Message)
 	}
 	f("TXT", `,"expect_answer":["ab"]`, true)
@@ -249,14 +249,14 @@ func TestBadServers(t *testing.T) {
 	require.Contains(t, out.Message, "timed out")
 
 	good := nameServer(t, answer("x.example. 60 IN A 192.0.2.1"))
-	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+silent.LocalAddr().String()+`","`+good+`"]}`, time.Second)
+	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+silent.LocalAddr().String()+`","`+good+`"]}`, 8*time.Second)
 	require.True(t, out.Success, out.Message)
 
-	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+probetest.Refused(t)+`"],"protocol":"tcp"}`, time.Second)
+	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+probetest.Refused(t)+`"],"protocol":"tcp"}`, 20*time.Second)
 	require.Contains(t, out.Message, "connection refused")
 	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+probetest.Garbage(t)+`"],"protocol":"tcp"}`, 300*time.Millisecond)
 	require.False(t, out.Success)
-	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+probetest.Garbage(t)+`"],"protocol":"tls"}`, 300*time.Millisecond)
+	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+probetest.Garbage(t)+`"],"protocol":"tls"}`, 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "TLS")
 
@@ -269,7 +269,7 @@ func TestBadServers(t *testing.T) {
 		_, _ = w.Write([]byte("garbage"))
 		answer("x.example. 60 IN A 192.0.2.7")(w, q)
 	})
-	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+spoof+`"],"expect_answer":["192.0.2.7"]}`, time.Second)
+	out = probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+spoof+`"],"expect_answer":["192.0.2.7"]}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
 }
 

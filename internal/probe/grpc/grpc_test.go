@@ -49,17 +49,17 @@ func TestSuite(t *testing.T) {
 			{Block: `{"tls":{"ca":"x"}}`, Field: "grpc.tls.ca"}, {Block: `{"ip_family":"x"}`, Field: "grpc.ip_family"},
 		},
 	}.Test(t)
-	out := probetest.Run(t, grpc.Kind{}, server(t, 0), `{"plaintext":true,"service":"bad"}`, time.Second)
+	out := probetest.Run(t, grpc.Kind{}, server(t, 0), `{"plaintext":true,"service":"bad"}`, 20*time.Second)
 	require.Equal(t, "the service is NOT_SERVING", out.Message)
-	out = probetest.Run(t, grpc.Kind{}, server(t, 0), `{"plaintext":true,"service":"none"}`, time.Second)
+	out = probetest.Run(t, grpc.Kind{}, server(t, 0), `{"plaintext":true,"service":"none"}`, 20*time.Second)
 	require.Contains(t, out.Message, "does not know the service")
 
 	cert := httptest.NewTLSServer(nil)
 	defer cert.Close()
 	secure := server(t, 0, ggrpc.Creds(credentials.NewTLS(&tls.Config{Certificates: cert.TLS.Certificates})))
-	out = probetest.Run(t, grpc.Kind{}, secure, `{"tls":{"insecure_skip_verify":true}}`, 2*time.Second)
+	out = probetest.Run(t, grpc.Kind{}, secure, `{"tls":{"insecure_skip_verify":true}}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
-	out = probetest.Run(t, grpc.Kind{}, secure, ``, 2*time.Second)
+	out = probetest.Run(t, grpc.Kind{}, secure, ``, 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "certificate")
 }

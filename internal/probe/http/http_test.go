@@ -89,7 +89,7 @@ func TestExpectations(t *testing.T) {
 	})
 	f := func(path, block string, ok, degraded bool) {
 		t.Helper()
-		out := probetest.Run(t, http.Kind{}, url+path, block, 5*time.Second)
+		out := probetest.Run(t, http.Kind{}, url+path, block, 20*time.Second)
 		require.Equal(t, ok, out.Success, "%s: %s", block, out.Message)
 		require.Equal(t, degraded, out.Degraded, "%s: %s", block, out.Message)
 	}
@@ -139,7 +139,7 @@ func TestRedirects(t *testing.T) {
 	})
 	run := func(path, block string) probe.Outcome {
 		got = nil
-		return probetest.Run(t, http.Kind{}, url+path, block, 5*time.Second)
+		return probetest.Run(t, http.Kind{}, url+path, block, 20*time.Second)
 	}
 	out := run("/loop", "")
 	require.False(t, out.Success)
@@ -161,14 +161,14 @@ func TestTLS(t *testing.T) {
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()
-	out := probetest.Run(t, http.Kind{}, s.URL, "", 5*time.Second)
+	out := probetest.Run(t, http.Kind{}, s.URL, "", 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "certificate")
 	require.Contains(t, names(out), "probe_ssl_earliest_cert_expiry")
-	out = probetest.Run(t, http.Kind{}, s.URL, `{"tls":{"insecure_skip_verify":true},"expect_body":"HTTP/2.0","conditions":["[CERTIFICATE_EXPIRATION] > 48h"]}`, 5*time.Second)
+	out = probetest.Run(t, http.Kind{}, s.URL, `{"tls":{"insecure_skip_verify":true},"expect_body":"HTTP/2.0","conditions":["[CERTIFICATE_EXPIRATION] > 48h"]}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
 	require.Contains(t, names(out), "probe_tls_version_info")
-	out = probetest.Run(t, http.Kind{}, s.URL, `{"tls":{"insecure_skip_verify":true,"min_days_left":3650}}`, 5*time.Second)
+	out = probetest.Run(t, http.Kind{}, s.URL, `{"tls":{"insecure_skip_verify":true,"min_days_left":3650}}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
 }
 
@@ -222,7 +222,7 @@ func TestOAuth2(t *testing.T) {
 		require.True(t, out.Success, out.Message)
 	}
 	require.Equal(t, 1, asked)
-	out := probetest.Run(t, http.Kind{}, url+"/api", `{"oauth2":{"token_url":"`+url+`/token","client_id":"me","client_secret":"wrong"}}`, time.Second)
+	out := probetest.Run(t, http.Kind{}, url+"/api", `{"oauth2":{"token_url":"`+url+`/token","client_id":"me","client_secret":"wrong"}}`, 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "401")
 }
@@ -230,7 +230,7 @@ func TestOAuth2(t *testing.T) {
 func TestProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // must be ignored
 	target := server(t, func(w nethttp.ResponseWriter, _ *nethttp.Request) { fmt.Fprint(w, "direct") })
-	require.True(t, probetest.Run(t, http.Kind{}, target, `{"expect_body":"direct"}`, time.Second).Success)
+	require.True(t, probetest.Run(t, http.Kind{}, target, `{"expect_body":"direct"}`, 20*time.Second).Success)
 	proxy := server(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		if r.Header.Get("Proxy-Authorization") == "" {
 			w.WriteHeader(nethttp.StatusProxyAuthRequired)
@@ -238,9 +238,9 @@ func TestProxy(t *testing.T) {
 		}
 		fmt.Fprint(w, "via proxy "+r.URL.String())
 	})
-	out := probetest.Run(t, http.Kind{}, target+"/x", `{"proxy":{"url":"`+proxy+`","username":"u","password":"p"},"expect_body":"via proxy `+target+`/x"}`, time.Second)
+	out := probetest.Run(t, http.Kind{}, target+"/x", `{"proxy":{"url":"`+proxy+`","username":"u","password":"p"},"expect_body":"via proxy `+target+`/x"}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
-	out = probetest.Run(t, http.Kind{}, "http://169.254.169.254/", `{"proxy":{"url":"`+proxy+`"}}`, time.Second)
+	out = probetest.Run(t, http.Kind{}, "http://169.254.169.254/", `{"proxy":{"url":"`+proxy+`"}}`, 20*time.Second)
 	require.Contains(t, out.Message, "refused")
 }
 
@@ -253,7 +253,7 @@ func TestHugeHeader(t *testing.T) {
 			}
 		}
 	})
-	out := probetest.Run(t, http.Kind{}, "http://"+a, "", 5*time.Second)
+	out := probetest.Run(t, http.Kind{}, "http://"+a, "", 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "header is longer")
 }

@@ -116,7 +116,7 @@ func TestTunnels(t *testing.T) {
 		t.Helper()
 		before := tunnels.Load()
 		block := `{"tls":{"ca":` + string(ca) + `},"proxy":{"url":"` + proxy + `","username":"u","password":"` + password + `"},"expect_body":"` + expect + `"}`
-		out := probetest.Run(t, http.Kind{}, target, block, 2*time.Second)
+		out := probetest.Run(t, http.Kind{}, target, block, 20*time.Second)
 		require.Equal(t, message == "", out.Success, out.Message)
 		require.Contains(t, out.Message, message)
 		require.Equal(t, message == "", tunnels.Load() == before+1, "tunnels")

@@ -43,7 +43,7 @@ func TestLoopback(t *testing.T) {
 	if !allowed() {
 		t.Skip("this machine allows no ICMP sockets")
 	}
-	out := probetest.Run(t, icmp.Kind{}, "127.0.0.1", `{"spacing":"10ms"}`, 3*time.Second)
+	out := probetest.Run(t, icmp.Kind{}, "127.0.0.1", `{"spacing":"10ms"}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
 	names := map[string]float64{}
 	for _, s := range out.Samples {
@@ -58,7 +58,7 @@ func TestLoopback(t *testing.T) {
 	done := make(chan probe.Outcome)
 	for range 8 {
 		go func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			done <- p.Run(ctx)
 		}()
@@ -68,24 +68,24 @@ func TestLoopback(t *testing.T) {
 	}
 	if c, err := xicmp.ListenPacket("ip6:ipv6-icmp", "::1"); err == nil {
 		_ = c.Close()
-		out = probetest.Run(t, icmp.Kind{}, "::1", `{"spacing":"10ms"}`, 3*time.Second)
+		out = probetest.Run(t, icmp.Kind{}, "::1", `{"spacing":"10ms"}`, 20*time.Second)
 		require.True(t, out.Success, out.Message)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	start := time.Now()
 	probetest.Compile(t, icmp.Kind{}, "127.0.0.1", `{"count":50,"spacing":"1m"}`).Run(ctx)
-	require.Less(t, time.Since(start), 2*time.Second)
+	require.Less(t, time.Since(start), 20*time.Second)
 }
 
 func TestUnreachableIsSaid(t *testing.T) {
-	out := probetest.Run(t, icmp.Simulated(), icmp.Unreachable, "", time.Second)
+	out := probetest.Run(t, icmp.Simulated(), icmp.Unreachable, "", 20*time.Second)
 	require.False(t, out.Success)
 	require.Equal(t, "no route to host", out.Message)
 }
 
 func TestRefusedByPolicy(t *testing.T) {
-	out := probetest.Run(t, icmp.Kind{}, "169.254.169.254", "", time.Second)
+	out := probetest.Run(t, icmp.Kind{}, "169.254.169.254", "", 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "refused")
 }

@@ -46,9 +46,10 @@ func Garbage(t *testing.T) string {
 	})
 }
 
-// Refused returns an address where nobody listens.
+// Refused returns an address where nobody listens. It is one of this machine that
+// no connection goes out from, so that the port stays free.
 func Refused(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.54:0")
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()

@@ -54,9 +54,9 @@ func TestSuite(t *testing.T) {
 }
 
 func TestPlainConnect(t *testing.T) {
-	out := probetest.Run(t, tcp.Kind{}, probetest.Hole(t), "", time.Second)
+	out := probetest.Run(t, tcp.Kind{}, probetest.Hole(t), "", 20*time.Second)
 	require.True(t, out.Success, out.Message)
-	out = probetest.Run(t, tcp.Kind{}, probetest.Refused(t), "", time.Second)
+	out = probetest.Run(t, tcp.Kind{}, probetest.Refused(t), "", 20*time.Second)
 	require.Equal(t, "connection refused", out.Message)
 }
 
@@ -73,17 +73,17 @@ func TestStartTLS(t *testing.T) {
 		fmt.Fprint(c, "220 go\r\n")
 		_ = tls.Server(c, cfg).Handshake()
 	})
-	out := probetest.Run(t, tcp.Kind{}, smtp, `{"security":"smtp","tls":{"insecure_skip_verify":true}}`, 2*time.Second)
+	out := probetest.Run(t, tcp.Kind{}, smtp, `{"security":"smtp","tls":{"insecure_skip_verify":true}}`, 20*time.Second)
 	require.True(t, out.Success, out.Message)
 	var found bool
 	for _, x := range out.Samples {
 		found = found || x.Name == "probe_ssl_earliest_cert_expiry"
 	}
 	require.True(t, found)
-	out = probetest.Run(t, tcp.Kind{}, smtp, `{"security":"smtp"}`, 2*time.Second)
+	out = probetest.Run(t, tcp.Kind{}, smtp, `{"security":"smtp"}`, 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "certificate")
-	out = probetest.Run(t, tcp.Kind{}, greeter(t, 0), `{"security":"smtp"}`, 2*time.Second)
+	out = probetest.Run(t, tcp.Kind{}, greeter(t, 0), `{"security":"smtp"}`, 20*time.Second)
 	require.False(t, out.Success)
 	require.Contains(t, out.Message, "STARTTLS")
 }

@@ -48,7 +48,7 @@ func TestSuite(t *testing.T) {
 	require.NoError(t, err)
 	f := func(block string, ok, degraded bool, message string) {
 		t.Helper()
-		out := probetest.Run(t, tls.Kind{}, up(t), block, 2*time.Second)
+		out := probetest.Run(t, tls.Kind{}, up(t), block, 20*time.Second)
 		require.Equal(t, ok, out.Success, out.Message)
 		require.Equal(t, degraded, out.Degraded, out.Message)
 		require.Contains(t, out.Message, message)

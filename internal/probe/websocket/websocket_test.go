@@ -68,10 +68,10 @@ func TestSuite(t *testing.T) {
 			{Block: `{"subprotocols":["a b"]}`, Field: "websocket.subprotocols[0]"}, {Block: `{"ip_family":"x"}`, Field: "websocket.ip_family"},
 		},
 	}.Test(t)
-	require.True(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["chat"]}`, time.Second).Success)
-	require.False(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["other"]}`, time.Second).Success)
+	require.True(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["chat"]}`, 20*time.Second).Success)
+	require.False(t, probetest.Run(t, websocket.Kind{}, echo(t, 0), `{"subprotocols":["other"]}`, 20*time.Second).Success)
 	s := httptest.NewServer(nethttp.NotFoundHandler())
 	defer s.Close()
-	out := probetest.Run(t, websocket.Kind{}, "ws"+strings.TrimPrefix(s.URL, "http"), "", time.Second)
+	out := probetest.Run(t, websocket.Kind{}, "ws"+strings.TrimPrefix(s.URL, "http"), "", 20*time.Second)
 	require.Contains(t, out.Message, "404")
 }
