@@ -75,7 +75,7 @@ func TestConformance(t *testing.T) {
 				begin := time.Now()
 				b.Reset(9)
 				_ = c.Collect(ctx, b)
-				require.Less(t, time.Since(begin), 5*time.Second, "a context that ended")
+				require.Less(t, time.Since(begin), 20*time.Second, "a context that ended")
 				conforms(t, name, b)
 			})
 		}
@@ -141,7 +141,7 @@ func TestHostileFiles(t *testing.T) {
 					_ = c.Collect(t.Context(), b) // a panic here fails the test
 					conforms(t, name, b)
 				}
-				require.Less(t, time.Since(begin), 20*time.Second, name)
+				require.Less(t, time.Since(begin), time.Minute, name)
 				require.LessOrEqual(t, len(b.Samples()), 500)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -58,27 +59,29 @@ const (
 )
 
 func TestHangingCollectorHoldsNobody(t *testing.T) {
-	release, calls := make(chan struct{}), make(chan struct{}, 100)
-	s, err := newSet(Config{Timeout: model.Duration(50 * time.Millisecond)}, quiet, fakes(
-		fake{"hung", func(context.Context, *metric.Batch) error { calls <- struct{}{}; <-release; return nil }},
-		fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }},
-	))
-	require.NoError(t, err)
-	for range 3 {
-		begin := time.Now()
-		b := s.Collect(t.Context(), time.Now())
-		require.Less(t, time.Since(begin), time.Second)
-		require.Equal(t, 0., value(t, b, successHung))
-		require.Equal(t, 1., value(t, b, successA))
-		require.Equal(t, 1., value(t, b, `{__name__="node_a"}`))
-	}
-	require.Len(t, calls, 1, "a collector that hangs is not called again")
-	close(release)
-	require.Eventually(t, func() bool {
-		v, _ := find(s.Collect(t.Context(), time.Now()), successHung)
-		return v == 1
-	}, 30*time.Second, 10*time.Millisecond, "it works again when it has returned")
-	require.NoError(t, s.Close())
+	synctest.Test(t, func(t *testing.T) {
+		release, calls := make(chan struct{}), make(chan struct{}, 100)
+		s, err := newSet(Config{Timeout: model.Duration(50 * time.Millisecond)}, quiet, fakes(
+			fake{"hung", func(context.Context, *metric.Batch) error { calls <- struct{}{}; <-release; return nil }},
+			fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }},
+		))
+		require.NoError(t, err)
+		for range 3 {
+			begin := time.Now()
+			b := s.Collect(t.Context(), time.Now())
+			require.Less(t, time.Since(begin), time.Second)
+			require.Equal(t, 0., value(t, b, successHung))
+			require.Equal(t, 1., value(t, b, successA))
+			require.Equal(t, 1., value(t, b, `{__name__="node_a"}`))
+		}
+		require.Len(t, calls, 1, "a collector that hangs is not called again")
+		close(release)
+		require.Eventually(t, func() bool {
+			v, _ := find(s.Collect(t.Context(), time.Now()), successHung)
+			return v == 1
+		}, 30*time.Second, 10*time.Millisecond, "it works again when it has returned")
+		require.NoError(t, s.Close())
+	})
 }
 
 func TestFaultsOfOneCollector(t *testing.T) {
@@ -106,44 +109,48 @@ func TestFaultsOfOneCollector(t *testing.T) {
 }
 
 func TestConfigureLive(t *testing.T) {
-	a := fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }}
-	release := make(chan struct{})
-	h := fake{"hung", func(context.Context, *metric.Batch) error { <-release; return nil }}
-	s, err := newSet(Config{Timeout: model.Duration(20 * time.Millisecond)}, quiet, fakes(a, h))
-	require.NoError(t, err)
-	s.Collect(t.Context(), time.Now())
+	synctest.Test(t, func(t *testing.T) {
+		a := fake{"a", func(_ context.Context, out *metric.Batch) error { out.Add("node_a", 1); return nil }}
+		release := make(chan struct{})
+		h := fake{"hung", func(context.Context, *metric.Batch) error { <-release; return nil }}
+		s, err := newSet(Config{Timeout: model.Duration(20 * time.Millisecond)}, quiet, fakes(a, h))
+		require.NoError(t, err)
+		s.Collect(t.Context(), time.Now())
 
-	var inv model.Invalid
-	require.ErrorAs(t, s.Configure(Config{Disabled: []string{"b"}}), &inv)
-	require.Equal(t, "disabled", inv[0].Field)
+		var inv model.Invalid
+		require.ErrorAs(t, s.Configure(Config{Disabled: []string{"b"}}), &inv)
+		require.Equal(t, "disabled", inv[0].Field)
 
-	require.NoError(t, s.Configure(Config{Disabled: []string{"*"}, Enabled: []string{"a"}}))
-	_, ok := find(s.Collect(t.Context(), time.Now()), successHung)
-	require.False(t, ok)
-	// Switched on again while the old run still hangs: no second run.
-	require.NoError(t, s.Configure(Config{Timeout: model.Duration(20 * time.Millisecond)}))
-	require.Equal(t, 0., value(t, s.Collect(t.Context(), time.Now()), successHung))
-	close(release)
-	require.NoError(t, s.Close())
-	require.Nil(t, s.Collect(t.Context(), time.Now()))
+		require.NoError(t, s.Configure(Config{Disabled: []string{"*"}, Enabled: []string{"a"}}))
+		_, ok := find(s.Collect(t.Context(), time.Now()), successHung)
+		require.False(t, ok)
+		// Switched on again while the old run still hangs: no second run.
+		require.NoError(t, s.Configure(Config{Timeout: model.Duration(20 * time.Millisecond)}))
+		require.Equal(t, 0., value(t, s.Collect(t.Context(), time.Now()), successHung))
+		close(release)
+		require.NoError(t, s.Close())
+		require.Nil(t, s.Collect(t.Context(), time.Now()))
+	})
 }
 
 func TestSlowCollectorRunsBesideRounds(t *testing.T) {
-	release := make(chan struct{})
-	known := fakes(fake{"slow", func(ctx context.Context, out *metric.Batch) error {
-		<-release
-		out.Add("node_slow", 7)
-		return nil
-	}})
-	known[0].Every = time.Hour
-	s, err := newSet(Config{}, quiet, known)
-	require.NoError(t, err)
-	defer s.Close()
-	require.Empty(t, s.Collect(t.Context(), time.Now()), "the first run is not over")
-	close(release)
-	at := time.Now().Add(time.Minute)
-	require.Eventually(t, func() bool { return len(s.Collect(t.Context(), at)) > 1 }, 30*time.Second, 5*time.Millisecond)
-	b := s.Collect(t.Context(), at)
-	require.Equal(t, 7., value(t, b, `{__name__="node_slow"}`))
-	require.Equal(t, at.UnixMilli(), b[0].T, "kept samples carry the instant of the round")
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		known := fakes(fake{"slow", func(ctx context.Context, out *metric.Batch) error {
+			<-release
+			out.Add("node_slow", 7)
+			return nil
+		}})
+		known[0].Every = time.Hour
+		s, err := newSet(Config{}, quiet, known)
+		require.NoError(t, err)
+		defer s.Close()
+		require.Empty(t, s.Collect(t.Context(), time.Now()), "the first run is not over")
+		close(release)
+		at := time.Now().Add(time.Minute)
+		require.Eventually(t, func() bool { return len(s.Collect(t.Context(), at)) > 1 }, 30*time.Second, 5*time.Millisecond)
+		b := s.Collect(t.Context(), at)
+		require.Equal(t, 7., value(t, b, `{__name__="node_slow"}`))
+		require.Equal(t, at.UnixMilli(), b[0].T, "kept samples carry the instant of the round")
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -22,93 +23,97 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A network file system whose server is gone costs one wait, is reported, and
 // is asked again only when it has answered.
 func TestStuckMountHoldsNobody(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
-	require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join([]string{
-		"1 0 8:1 / / rw - ext4 /dev/sda1 rw",
-		"2 1 0:9 / /mnt/n\\040fs rw - nfs server:/x ro",
-		"3 1 8:2 / /home rw - ext4 /dev/sda2 rw",
-		"4 1 8:2 / /home rw - ext4 /dev/sda2 rw",
-	}, "\n")), 0o644))
-	release, asked := make(chan struct{}), atomic.Int32{}
-	c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
-	c.wait = 20 * time.Millisecond
-	c.statfs = func(path string, st *unix.Statfs_t) error {
-		if path == "/mnt/n fs" {
-			asked.Add(1)
-			<-release
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
+		require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join([]string{
+			"1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+			"2 1 0:9 / /mnt/n\\040fs rw - nfs server:/x ro",
+			"3 1 8:2 / /home rw - ext4 /dev/sda2 rw",
+			"4 1 8:2 / /home rw - ext4 /dev/sda2 rw",
+		}, "\n")), 0o644))
+		release, asked := make(chan struct{}), atomic.Int32{}
+		c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+		c.wait = 20 * time.Millisecond
+		c.statfs = func(path string, st *unix.Statfs_t) error {
+			if path == "/mnt/n fs" {
+				asked.Add(1)
+				<-release
+			}
+			st.Bsize, st.Blocks = 4096, 10
+			return nil
 		}
-		st.Bsize, st.Blocks = 4096, 10
-		return nil
-	}
-	b := metric.NewBatch(100)
-	sum := func() map[string]float64 {
-		b.Reset(1)
-		require.NoError(t, c.Collect(context.Background(), b))
-		out := map[string]float64{}
-		for _, s := range b.Samples() {
-			out[s.Labels.Get("__name__")+" "+s.Labels.Get("mountpoint")+" "+s.Labels.Get("device_error")] = s.V
+		b := metric.NewBatch(100)
+		sum := func() map[string]float64 {
+			b.Reset(1)
+			require.NoError(t, c.Collect(context.Background(), b))
+			out := map[string]float64{}
+			for _, s := range b.Samples() {
+				out[s.Labels.Get("__name__")+" "+s.Labels.Get("mountpoint")+" "+s.Labels.Get("device_error")] = s.V
+			}
+			return out
 		}
-		return out
-	}
-	for range 3 {
-		got := sum()
-		require.Equal(t, 40960., got["node_filesystem_size_bytes / "])
-		require.Equal(t, 40960., got["node_filesystem_size_bytes /home "])
-		require.Equal(t, 1., got["node_filesystem_device_error /mnt/n fs mountpoint timeout"])
-		require.Equal(t, 1., got["node_filesystem_readonly /mnt/n fs mountpoint timeout"])
-	}
-	require.EqualValues(t, 1, asked.Load(), "a mount that hangs is not asked again")
-	close(release)
-	require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 30*time.Second, 5*time.Millisecond)
+		for range 3 {
+			got := sum()
+			require.Equal(t, 40960., got["node_filesystem_size_bytes / "])
+			require.Equal(t, 40960., got["node_filesystem_size_bytes /home "])
+			require.Equal(t, 1., got["node_filesystem_device_error /mnt/n fs mountpoint timeout"])
+			require.Equal(t, 1., got["node_filesystem_readonly /mnt/n fs mountpoint timeout"])
+		}
+		require.EqualValues(t, 1, asked.Load(), "a mount that hangs is not asked again")
+		close(release)
+		require.Eventually(t, func() bool { return sum()["node_filesystem_size_bytes /mnt/n fs "] == 40960 }, 30*time.Second, 5*time.Millisecond)
+	})
 }
 
 // Many that hang take the file systems of the host itself from nobody.
 func TestManyStuckMountsHideNoDisk(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
-	mounts := []string{"1 0 8:1 / / rw - ext4 /dev/sda1 rw"}
-	for i := range 40 {
-		mounts = append(mounts, fmt.Sprintf("%d 1 0:9 / /mnt/%d rw - nfs4 server:/x ro", i+2, i))
-	}
-	mounts = append(mounts, "90 1 8:2 / /home rw - ext4 /dev/sda2 rw")
-	write := func() {
-		require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join(mounts, "\n")), 0o644))
-	}
-	write()
-	release, asked := make(chan struct{}), atomic.Int32{}
-	defer close(release)
-	c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
-	c.wait = 50 * time.Millisecond
-	c.statfs = func(path string, st *unix.Statfs_t) error {
-		if strings.HasPrefix(path, "/mnt") {
-			asked.Add(1)
-			<-release
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
+		mounts := []string{"1 0 8:1 / / rw - ext4 /dev/sda1 rw"}
+		for i := range 40 {
+			mounts = append(mounts, fmt.Sprintf("%d 1 0:9 / /mnt/%d rw - nfs4 server:/x ro", i+2, i))
 		}
-		st.Bsize, st.Blocks = 4096, 10
-		return nil
-	}
-	for round := range 4 {
-		if round == 2 {
-			mounts = append(mounts, "91 1 0:9 / /mnt/new rw - cifs //server/x ro")
-			write()
+		mounts = append(mounts, "90 1 8:2 / /home rw - ext4 /dev/sda2 rw")
+		write := func() {
+			require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte(strings.Join(mounts, "\n")), 0o644))
 		}
-		b := metric.NewBatch(1000)
-		b.Reset(1)
-		require.NoError(t, c.Collect(context.Background(), b))
-		sizes, faults := map[string]float64{}, 0.
-		for _, s := range b.Samples() {
-			switch s.Labels.Get("__name__") {
-			case "node_filesystem_size_bytes":
-				sizes[s.Labels.Get("mountpoint")] = s.V
-			case "node_filesystem_device_error":
-				faults += s.V
+		write()
+		release, asked := make(chan struct{}), atomic.Int32{}
+		defer close(release)
+		c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+		c.wait = 50 * time.Millisecond
+		c.statfs = func(path string, st *unix.Statfs_t) error {
+			if strings.HasPrefix(path, "/mnt") {
+				asked.Add(1)
+				<-release
 			}
+			st.Bsize, st.Blocks = 4096, 10
+			return nil
 		}
-		require.Equal(t, map[string]float64{"/": 40960, "/home": 40960}, sizes, "round %d", round)
-		require.Equal(t, float64(40+round/2), faults, "those that hang are reported, all of them")
-	}
-	require.EqualValues(t, maxStuck, asked.Load(), "and no more are asked")
+		for round := range 4 {
+			if round == 2 {
+				mounts = append(mounts, "91 1 0:9 / /mnt/new rw - cifs //server/x ro")
+				write()
+			}
+			b := metric.NewBatch(1000)
+			b.Reset(1)
+			require.NoError(t, c.Collect(context.Background(), b))
+			sizes, faults := map[string]float64{}, 0.
+			for _, s := range b.Samples() {
+				switch s.Labels.Get("__name__") {
+				case "node_filesystem_size_bytes":
+					sizes[s.Labels.Get("mountpoint")] = s.V
+				case "node_filesystem_device_error":
+					faults += s.V
+				}
+			}
+			require.Equal(t, map[string]float64{"/": 40960, "/home": 40960}, sizes, "round %d", round)
+			require.Equal(t, float64(40+round/2), faults, "those that hang are reported, all of them")
+		}
+		require.EqualValues(t, maxStuck, asked.Load(), "and no more are asked")
+	})
 }
 
 func TestUnescape(t *testing.T) {
