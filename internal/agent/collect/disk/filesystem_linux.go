@@ -27,6 +27,7 @@ type Filesystems struct {
 	r             source.Reader
 	field         [64][]byte
 	raw           []byte
+	own           bool            // raw is the agent's list, not the host's
 	list          []mount         // those of a network last: they may cost the time of the others
 	answered      map[string]bool // by path: it did so before
 
@@ -150,8 +151,9 @@ func (c *Filesystems) serve(todo <-chan string, answers chan<- answer, quit <-ch
 func (c *Filesystems) report(out *metric.Batch, m mount, st *unix.Statfs_t, fault string) {
 	kv := [...]string{"device", m.device, "fstype", m.fstype, "mountpoint", m.point, "device_error", fault}
 	out.Bool("node_filesystem_device_error", fault != "", kv[:]...)
-	readonly := m.readonly || (st != nil && st.Flags&unix.ST_RDONLY != 0)
-	out.Bool("node_filesystem_readonly", readonly, kv[:]...)
+	// Not what statfs says: that is of the mount here, which is read-only for an
+	// agent that is confined though the host writes to its own.
+	out.Bool("node_filesystem_readonly", m.readonly, kv[:]...)
 	out.Add("node_filesystem_mount_info", 1, "device", m.device, "major", m.major, "minor", m.minor, "mountpoint", m.point)
 	if st == nil {
 		return
@@ -168,16 +170,17 @@ func (c *Filesystems) report(out *metric.Batch, m mount, st *unix.Statfs_t, faul
 // read takes over the list of mounts when it has changed.
 func (c *Filesystems) read() error {
 	b, err := c.r.Read(c.proc.Path("1/mountinfo"))
-	if err != nil {
+	own := err != nil
+	if own {
 		// Without rights on process 1 our own view is what there is.
 		if b, err = c.r.Read(c.proc.Path("self/mountinfo")); err != nil {
 			return err
 		}
 	}
-	if c.raw != nil && bytes.Equal(b, c.raw) {
+	if c.raw != nil && own == c.own && bytes.Equal(b, c.raw) {
 		return nil
 	}
-	c.raw = append(c.raw[:0], b...)
+	c.raw, c.own = append(c.raw[:0], b...), own
 	c.list = c.list[:0]
 	seen := map[[2]string]bool{}
 	for len(b) > 0 && len(c.list) < maxMounts {
@@ -230,7 +233,8 @@ func (c *Filesystems) parse(line []byte) (mount, bool) {
 	m := mount{fstype: string(f[sep+1]), device: unescape(f[sep+2]), path: unescape(f[4])}
 	m.remote = network.MatchString(m.fstype)
 	m.major, m.minor, _ = strings.Cut(string(f[2]), ":")
-	m.readonly = hasOption(f[5], "ro") || (len(f) > sep+3 && hasOption(f[sep+3], "ro"))
+	m.readonly = !c.own && hasOption(f[5], "ro") ||
+		len(f) > sep+3 && (hasOption(f[sep+3], "ro") || hasOption(f[sep+3], "emergency_ro"))
 	m.point = m.path
 	if root := strings.TrimSuffix(c.root.Root, "/"); root != "" {
 		// Seen from a container, the host's mounts lie below the root, or the

@@ -116,6 +116,39 @@ func TestManyStuckMountsHideNoDisk(t *testing.T) {
 	})
 }
 
+// Whether a file system can be written to is said by the mounts of the host, not
+// by those of the agent, which sees all of them read-only where it is confined.
+func TestReadonlyIsTheHosts(t *testing.T) {
+	look := func(t *testing.T, of string) map[string]float64 {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(dir+"/"+of, 0o755))
+		require.NoError(t, os.WriteFile(dir+"/"+of+"/mountinfo", []byte(strings.Join([]string{
+			"1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+			"2 1 8:2 / /view ro - ext4 /dev/sda2 rw",
+			"3 1 8:3 / /disk rw - ext4 /dev/sda3 ro",
+			"4 1 8:4 / /broken rw - ext4 /dev/sda4 rw,emergency_ro",
+		}, "\n")), 0o644))
+		c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+		c.statfs = func(_ string, st *unix.Statfs_t) error {
+			st.Bsize, st.Blocks, st.Flags = 4096, 10, unix.ST_RDONLY
+			return nil
+		}
+		b := metric.NewBatch(100)
+		b.Reset(1)
+		require.NoError(t, c.Collect(context.Background(), b))
+		out := map[string]float64{}
+		for _, s := range b.Samples() {
+			if s.Labels.Get("__name__") == "node_filesystem_readonly" {
+				out[s.Labels.Get("mountpoint")] = s.V
+			}
+		}
+		return out
+	}
+	require.Equal(t, map[string]float64{"/": 0, "/view": 1, "/disk": 1, "/broken": 1}, look(t, "1"))
+	// The agent's own list: what "ro" of a mount means there says nothing of the host.
+	require.Equal(t, map[string]float64{"/": 0, "/view": 0, "/disk": 1, "/broken": 1}, look(t, "self"))
+}
+
 func TestUnescape(t *testing.T) {
 	require.Equal(t, "a b\\c\\", unescape([]byte(`a\040b\134c\`)))
 	require.Equal(t, `\99`, unescape([]byte(`\99`)))
