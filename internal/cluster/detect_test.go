@@ -121,12 +121,14 @@ func TestDetectionTimes(t *testing.T) {
 			}
 			var first model.MemberState
 			g.eventually(func() bool { first = state(a, id); return first != model.MemberAlive }, "suspect")
-			require.Equal(t, model.MemberSuspect, first)
 			suspect := time.Since(began)
 			g.eventually(func() bool { return state(a, id) == model.MemberDead }, "dead")
 			dead := time.Since(began)
 			t.Logf("%s: suspect after %v, dead after %v", fault, suspect.Round(time.Millisecond), dead.Round(time.Millisecond))
-			if counter(t, a, "panoptes_cluster_stalls_total") == 0 { // else this machine was too busy to measure anything
+			// Else this machine was too busy to measure anything.
+			steady := func() bool { return counter(t, a, "panoptes_cluster_stalls_total") == 0 }
+			if steady() {
+				require.Equal(t, model.MemberSuspect, first)
 				require.Less(t, suspect, 2*time.Second)
 				require.Less(t, dead, 5*time.Second)
 			}
@@ -140,13 +142,17 @@ func TestDetectionTimes(t *testing.T) {
 				var isolated bool
 				_, err = fmt.Fscanln(out, &woke, &isolated)
 				require.NoError(t, err)
-				require.True(t, isolated, "what it knows is old until somebody answers")
+				if steady() { // or it tells of another pause
+					require.True(t, isolated, "what it knows is old until somebody answers")
+				}
 			case "cut":
 				heal(g.all)
 			}
 			g.eventually(func() bool { return state(a, id) == model.MemberAlive }, "alive again")
 			t.Logf("%s: alive again after %v", fault, time.Since(began).Round(time.Millisecond))
-			require.Less(t, time.Since(began), 5*time.Second)
+			if steady() {
+				require.Less(t, time.Since(began), 5*time.Second)
+			}
 		})
 	}
 }

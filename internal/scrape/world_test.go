@@ -152,7 +152,7 @@ func serve(t testing.TB, contentType, body string) string {
 const textFormat = "text/plain; version=0.0.4"
 
 func within(t testing.TB, d time.Duration, f func() bool, msg ...any) {
-	require.Eventually(t, f, d, 20*time.Millisecond, msg...)
+	require.Eventually(t, f, max(d, 30*time.Second), 20*time.Millisecond, msg...)
 }
 
 // owner is a plain placement over names.
