@@ -16,7 +16,7 @@ import (
 type entry struct {
 	Server  string            `json:"s"`
 	Node    string            `json:"n"`
-	Version int64             `json:"v"` // ns; rises with each word of the server
+	Version int64             `json:"v"` // rises with each word of the server; ns, or more: no time to count from
 	Open    bool              `json:"o,omitempty"`
 	Run     string            `json:"r,omitempty"` // of the agent's process
 	Since   time.Time         `json:"t,omitzero"`
@@ -144,9 +144,13 @@ func (h *Hosts) release(s *session, err error) {
 	kick(h.wake)
 }
 
-// word makes e the newest word of this server. h.mu is held.
+// word makes e the newest word about its agent that this server knows of, also
+// where another one numbered its own by a clock that was ahead. h.mu is held.
 func (h *Hosts) word(e entry) entry {
 	e.Server = h.cfg.NodeID
+	for _, x := range h.entries[e.Node] {
+		h.version = max(h.version, x.Version)
+	}
 	h.version = max(h.version+1, time.Now().UnixNano())
 	e.Version = h.version
 	h.put(e)

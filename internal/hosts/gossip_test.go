@@ -1,8 +1,10 @@
 package hosts
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -86,4 +88,57 @@ func TestAServerThatIsStartedAnewTakesBackAllItSaid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server's words are numbered on from what its clock said when it was ahead: a
+// host that falls silent is missed all the same, and one that took leave of
+// another server has.
+func TestAClockThatWasAheadHidesNoHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := map[string]*Hosts{}
+		n1, n2 := told(t, "n1", all), told(t, "n2", all)
+		nodes := []model.Node{{ID: "silent", Name: "silent", Role: model.RoleAgent}, {ID: "moved", Name: "moved", Role: model.RoleAgent}}
+		for _, h := range all {
+			h.deps.Nodes = func() []model.Node { return nodes }
+			h.deps.Probe = func(context.Context, model.Check, string) []model.Result { return nil }
+		}
+		n2.deps.Owns = func(string) bool { return false }
+		n1.version = time.Now().Add(8 * time.Hour).UnixNano()
+		for _, n := range nodes {
+			n1.says(n.ID, "run", "")
+		}
+		tick := func() {
+			for _, h := range all {
+				h.tick(t.Context())
+				h.wg.Wait()
+			}
+		}
+		time.Sleep(n1.cfg.Settle)
+		tick()
+		for _, n := range nodes {
+			require.Equal(t, model.HostOnline, n1.states[n.ID].Status)
+			n1.goes(n.ID, "run", "")
+		}
+		n2.says("moved", "run", "")
+		n2.goes("moved", "run", uplink.ByeShutdown)
+		tick()
+		require.Equal(t, model.HostStopped, n1.states["moved"].Status)
+		require.Equal(t, model.HostOnline, n1.states["silent"].Status)
+		// Another one decides now: it has waited as well.
+		n1.deps.Owns, n2.deps.Owns = n2.deps.Owns, n1.deps.Owns
+		time.Sleep(n1.cfg.Grace)
+		tick()
+		for id, h := range all {
+			require.Equal(t, model.HostUnknown, h.states["silent"].Status, id)
+		}
+	})
+}
+
+// goes has a server say that an agent does not talk to it any more.
+func (h *Hosts) goes(node, run, bye string) {
+	h.mu.Lock()
+	delete(h.sessions, node)
+	e := h.word(entry{Node: node, Run: run, Since: time.Now(), Bye: bye})
+	h.mu.Unlock()
+	h.tellOthers(e)
 }

@@ -138,7 +138,7 @@ type Hosts struct {
 	version  int64                       // of the last word of this server
 	shots    map[string]time.Time        // last snapshot for an alert
 	probing  map[string]bool             // hosts that are being probed
-	missed   map[string]time.Time        // hosts whose server is gone, since when
+	missed   map[string]time.Time        // hosts that have no stream, since when
 	stopping bool                        // nobody is let in any more
 	ctx      context.Context             //nolint:containedctx // of Run: what is begun for agents ends with it
 	wg       sync.WaitGroup

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,7 @@ func (h *Hosts) tick(ctx context.Context) {
 	settled := now.Sub(h.began) >= h.cfg.Settle
 	alive := h.deps.Alive()
 	nodes := h.deps.Nodes()
+	h.absent(nodes, alive, now)
 	regions := h.regions(nodes, alive)
 	for _, n := range nodes {
 		if h.deps.Owns("host/" + n.ID) {
@@ -64,6 +66,21 @@ func (h *Hosts) tick(ctx context.Context) {
 		}
 	}
 	h.forget(nodes, now)
+}
+
+// absent notes since when hosts have no stream: all servers do, since any may
+// have to decide next. The numbers of words are no times: those of a server whose
+// clock was ahead lie in the future.
+func (h *Hosts) absent(nodes []model.Node, alive []string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range nodes {
+		if _, open := h.holderLocked(n.ID, alive); open {
+			delete(h.missed, n.ID)
+		} else if h.missed[n.ID].IsZero() {
+			h.missed[n.ID] = now
+		}
+	}
 }
 
 // region counts the hosts of a region, for telling a host that is gone from a
@@ -99,6 +116,7 @@ func (h *Hosts) forget(nodes []model.Node, now time.Time) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	maps.DeleteFunc(h.missed, func(id string, _ time.Time) bool { return !on[id] })
 	for id, st := range h.states {
 		if !on[id] && now.UnixNano()-st.Version > int64(time.Minute) {
 			delete(h.states, id)
@@ -132,13 +150,10 @@ func (h *Hosts) look(ctx context.Context, n model.Node, alive []string, settled 
 	h.mu.Lock()
 	st := h.states[n.ID]
 	e, open := h.holderLocked(n.ID, alive)
-	last := h.lastWord(n.ID)
+	last, missed := h.lastWord(n.ID), h.missed[n.ID]
 	h.mu.Unlock()
 	switch {
 	case open:
-		h.mu.Lock()
-		delete(h.missed, n.ID)
-		h.mu.Unlock()
 		h.there(ctx, n, st, e, now)
 	case st == nil && last.Version == 0:
 		return // it joined and never came
@@ -148,6 +163,9 @@ func (h *Hosts) look(ctx context.Context, n model.Node, alive []string, settled 
 		}
 	case !settled:
 	case st == nil || st.Status == model.HostOnline:
+		if missed.IsZero() || time.Since(missed) < h.cfg.Grace {
+			return
+		}
 		h.missing(ctx, n, st, last, now)
 	case st.Status == model.HostStopped:
 		// It took leave, and nobody heard of it since.
@@ -244,24 +262,8 @@ func (h *Hosts) stopped(ctx context.Context, n model.Node, st *state, last entry
 	h.decide(ctx, n, next, &model.Event{Code: "host.stopped", Severity: "info", Message: "host " + n.Name + ": " + next.Message, Labels: map[string]string{"reason": last.Bye}})
 }
 
-// missing is a host that was there and has no stream.
+// missing is a host that was there and has had no stream for the grace time.
 func (h *Hosts) missing(ctx context.Context, n model.Node, st *state, last entry, now time.Time) {
-	// Since when: the end of its stream, or the end of the server that had it,
-	// of which nobody knows more than that it is gone.
-	since := time.Unix(0, last.Version)
-	if last.Open || last.Version == 0 {
-		h.mu.Lock()
-		m := h.missed[n.ID]
-		if m.IsZero() {
-			m = time.Now()
-			h.missed[n.ID] = m
-		}
-		h.mu.Unlock()
-		since = m
-	}
-	if time.Since(since) < h.cfg.Grace {
-		return
-	}
 	next := state{Status: model.HostUnknown, Since: now, Code: "host.silent", Message: "its agent is silent; others look whether the host answers", LastSeen: last.Since}
 	if st != nil {
 		next.Hello, next.Reachable = st.Hello, st.Reachable
