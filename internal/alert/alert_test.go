@@ -365,12 +365,12 @@ func TestHungReceiverBlocksNobodyElse(t *testing.T) {
 	begun := time.Now()
 	require.NoError(t, r.Put(t.Context(), firing("shop", since)))
 	require.Eventually(t, func() bool { return len(quick.messages()) == 1 }, soon, 5*time.Millisecond)
-	require.Less(t, time.Since(begun), 5*time.Second)
+	require.Less(t, time.Since(begun), 9*time.Second)
 	// A reload does not wait for it for long, and the log is kept.
 	first.GroupInterval = "2s"
 	begun = time.Now()
 	require.NoError(t, r.Update(rec, []model.Route{first, second}, nil, nil))
-	require.Less(t, time.Since(begun), 5*time.Second)
+	require.Less(t, time.Since(begun), 9*time.Second)
 	close(slow.hold)
 	// The request that was given up may be answered as well, if its server has
 	// not noticed yet.

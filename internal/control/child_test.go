@@ -244,7 +244,7 @@ func (ch *child) do(req request) (answer, error) {
 		return answer{}, err
 	}
 	if req.Timeout > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), req.Timeout+500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), req.Timeout+5*time.Second)
 		defer cancel()
 		hreq = hreq.WithContext(ctx)
 	}

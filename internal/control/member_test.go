@@ -70,7 +70,11 @@ func TestStrangersAreRefused(t *testing.T) {
 		for _, addr := range []string{n1.cfg.PeerAddr, n1.cfg.ClientAddr} {
 			conn, err := tls.Dial("tcp", addr, &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			if err == nil { // with TLS 1.3 the refusal comes with the first read
-				_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				wait := 20 * time.Second
+				if name == "server as is" {
+					wait = 300 * time.Millisecond // nothing comes
+				}
+				_ = conn.SetReadDeadline(time.Now().Add(wait))
 				_, err = conn.Read(make([]byte, 1))
 				_ = conn.Close()
 			}
@@ -99,7 +103,7 @@ func TestRestartReadsNewRoots(t *testing.T) {
 		require.NoError(t, n.ctl.Restart(t.Context()))
 		took := time.Since(began)
 		t.Logf("restart of %s: %s", id, took.Round(time.Millisecond))
-		require.Less(t, took, 5*time.Second)
+		require.Less(t, took, 15*time.Second)
 		rev := put(t, n, "w/"+id)
 		b := next(t, watch)
 		require.Equal(t, rev, b.Revision, "the watch goes on without a gap or a reset")
@@ -220,7 +224,7 @@ func TestLostDataDoNotComeBackUnderTheSameMember(t *testing.T) {
 	require.NoError(t, err)
 	select {
 	case <-c.Ready():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("it does not go on: %v", c.Writable())
 	}
 	cl.voters(n1, 3)
