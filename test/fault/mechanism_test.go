@@ -46,9 +46,11 @@ func TestMechanismNetwork(t *testing.T) {
 	world, err := net.Listen("tcp4", "0.0.0.0:80")
 	require.NoError(t, err)
 	defer world.Close()
-	dial := func(from *harness.Host, to string) (c net.Conn, err error) {
+	// What must arrive has time; nobody waits for long for what must not.
+	wait := map[bool]time.Duration{true: 20 * time.Second, false: 300 * time.Millisecond}
+	dial := func(from *harness.Host, to string, want bool) (c net.Conn, err error) {
 		err = from.Do(func() error {
-			c, err = net.DialTimeout("tcp4", to+":80", 300*time.Millisecond)
+			c, err = net.DialTimeout("tcp4", to+":80", wait[want])
 			return err
 		})
 		if c != nil {
@@ -58,14 +60,14 @@ func TestMechanismNetwork(t *testing.T) {
 	}
 	reaches := func(from *harness.Host, to string, want bool) {
 		t.Helper()
-		_, err := dial(from, to)
+		_, err := dial(from, to, want)
 		require.Equal(t, want, err == nil, "%s to %s: %v", from.Name, to, err)
 	}
-	echoes := func(c net.Conn) bool {
+	echoes := func(c net.Conn, want bool) bool {
 		if _, err := c.Write([]byte("x")); err != nil {
 			return false
 		}
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(wait[want])))
 		_, err := c.Read(make([]byte, 1))
 		return err == nil
 	}
@@ -79,12 +81,12 @@ func TestMechanismNetwork(t *testing.T) {
 		return pc
 	}
 	ua, ub := udp(a), udp(b)
-	heard := func(from, to net.PacketConn) bool {
+	heard := func(from, to net.PacketConn, want bool) bool {
 		_, err := from.WriteTo([]byte("x"), to.LocalAddr())
 		if err != nil {
 			return false
 		}
-		require.NoError(t, to.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		require.NoError(t, to.SetReadDeadline(time.Now().Add(wait[want])))
 		_, _, err = to.ReadFrom(make([]byte, 8))
 		return err == nil
 	}
@@ -93,28 +95,28 @@ func TestMechanismNetwork(t *testing.T) {
 	reaches(b, a.IP, true)
 	reaches(a, harness.WorldAddr(1), true)
 	reaches(b, harness.WorldAddr(600), true)
-	old, err := dial(a, b.IP)
+	old, err := dial(a, b.IP, true)
 	require.NoError(t, err)
-	require.True(t, echoes(old))
+	require.True(t, echoes(old, true))
 
 	n.Cut([]string{a.IP}, []string{b.IP})
 	reaches(a, b.IP, false)
 	reaches(b, a.IP, false)
-	require.False(t, echoes(old), "a connection that was open before the cut")
+	require.False(t, echoes(old, false), "a connection that was open before the cut")
 	reaches(a, harness.WorldAddr(1), true)
-	c, err := net.DialTimeout("tcp4", a.IP+":80", time.Second)
+	c, err := net.DialTimeout("tcp4", a.IP+":80", 20*time.Second)
 	require.NoError(t, err, "the test itself is never cut off")
 	c.Close()
 	n.Heal([]string{a.IP}, []string{b.IP})
 	reaches(a, b.IP, true)
-	require.Eventually(t, func() bool { return echoes(old) }, 10*time.Second, 100*time.Millisecond, "TCP repeats what was lost")
+	require.Eventually(t, func() bool { return echoes(old, true) }, time.Minute, 100*time.Millisecond, "TCP repeats what was lost")
 
-	require.True(t, heard(ua, ub))
+	require.True(t, heard(ua, ub, true))
 	n.CutOneWay([]string{a.IP}, []string{b.IP})
-	require.False(t, heard(ua, ub))
-	require.True(t, heard(ub, ua))
+	require.False(t, heard(ua, ub, false))
+	require.True(t, heard(ub, ua, true))
 	n.HealOneWay([]string{a.IP}, []string{b.IP})
-	require.True(t, heard(ua, ub))
+	require.True(t, heard(ua, ub, true))
 
 	n.Cut([]string{a.IP}, []string{harness.World})
 	reaches(a, harness.WorldAddr(1), false)
@@ -176,9 +178,9 @@ func TestMechanismPause(t *testing.T) {
 	_, err = out.Read(make([]byte, 1))
 	require.NoError(t, err)
 	p.pause()
-	require.Eventually(t, func() bool { return p.state(t) == 'T' }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.state(t) == 'T' }, 30*time.Second, 5*time.Millisecond)
 	p.resume()
-	require.Eventually(t, func() bool { return p.state(t) != 'T' }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.state(t) != 'T' }, 30*time.Second, 5*time.Millisecond)
 }
 
 func TestMechanismSlowLink(t *testing.T) {
@@ -201,7 +203,7 @@ func TestMechanismSlowLink(t *testing.T) {
 	}()
 	var c net.Conn
 	require.NoError(t, a.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp4", b.IP+":80", time.Second)
+		c, err = net.DialTimeout("tcp4", b.IP+":80", 20*time.Second)
 		return err
 	}))
 	defer c.Close()
@@ -213,11 +215,18 @@ func TestMechanismSlowLink(t *testing.T) {
 		require.NoError(t, err)
 		return time.Since(began)
 	}
-	require.Less(t, trip(), 50*time.Millisecond)
+	quickest := func() time.Duration { // of some, on a busy machine
+		best := trip()
+		for i := 0; i < 20 && best >= 50*time.Millisecond; i++ {
+			best = min(best, trip())
+		}
+		return best
+	}
+	require.Less(t, quickest(), 50*time.Millisecond)
 	end := n.Slow(a, b, 75*time.Millisecond, 0, 1)
 	require.GreaterOrEqual(t, trip(), 150*time.Millisecond)
 	end()
-	require.Less(t, trip(), 50*time.Millisecond)
+	require.Less(t, quickest(), 50*time.Millisecond)
 	end = n.Slow(a, b, 0, 0.3, 1)
 	slowest := time.Duration(0)
 	for range 15 {
