@@ -2,7 +2,7 @@ import { Link } from "wouter";
 import type { Event } from "../api/types";
 import { ago, dateTime, timeOnly, useNow } from "../i18n/format";
 import { eventName, eventText } from "../i18n/errors";
-import { useT, type Key } from "../i18n/i18n";
+import { sentence, useT, type Key } from "../i18n/i18n";
 import { StatusIcon } from "./Status";
 import { Icon, type IconName } from "./icons";
 
@@ -54,7 +54,7 @@ export function EventList({ events, absolute = false }: { events: Event[]; absol
             <Mark e={e} />
             <div className="event-body">
               {name && (href ? <Link href={href}>{name}</Link> : <b>{name}</b>)}
-              <span className="event-text" title={e.message}>
+              <span className="event-text" title={sentence(e.message)}>
                 {eventText(e)}
               </span>
               {e.actor && e.actor !== "system" && (

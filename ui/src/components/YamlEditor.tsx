@@ -6,6 +6,7 @@ import { EditorState, Prec } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "react";
+import { sentence } from "../i18n/i18n";
 import type { Mark } from "../lib/yamlDoc";
 
 interface Props {
@@ -66,7 +67,7 @@ function diagnostics(state: EditorState, faults: Mark[]): Diagnostic[] {
   return faults.map((f) => {
     const line = state.doc.line(Math.min(Math.max(1, f.line), state.doc.lines));
     const lead = line.text.length - line.text.trimStart().length;
-    return { from: line.from + lead, to: line.to, severity: "error", message: f.message };
+    return { from: line.from + lead, to: line.to, severity: "error", message: sentence(f.message) };
   });
 }
 

@@ -1,5 +1,5 @@
 import { lazy, Suspense, useState } from "react";
-import { useT } from "../i18n/i18n";
+import { sentence, useT } from "../i18n/i18n";
 import type { Mark } from "../lib/yamlDoc";
 import { Skeleton } from "./faces";
 
@@ -29,7 +29,7 @@ export function YamlField({ value, onChange, label, faults }: Props) {
                 {t("yaml.line", { line: f.line })}
               </button>
             )}
-            <span>{f.message}</span>
+            <span>{sentence(f.message)}</span>
           </li>
         ))}
       </ul>

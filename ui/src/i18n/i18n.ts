@@ -15,9 +15,21 @@ const loaders: Record<Lang, () => Promise<{ default: unknown }>> = {
   en: () => import("../locales/en.json"),
   "zh-CN": () => import("../locales/zh-CN.json"),
 };
+// Only languages other than the servers' own have one.
+const sayers: Partial<Record<Lang, () => Promise<(text: string) => string>>> = {
+  "zh-CN": async () => {
+    const [{ sayer }, table] = await Promise.all([
+      import("./sentences"),
+      import("../locales/zh-CN.sentences.json"),
+    ]);
+    return sayer(table.default);
+  },
+};
 const loaded = new Map<Lang, Catalogue>();
+const said = new Map<Lang, (text: string) => string>();
 const listeners = new Set<() => void>();
 let current: Lang = "en";
+let revision = 0;
 let plural = new Intl.PluralRules("en");
 
 /** asLang finds the catalogue for a language tag. */
@@ -43,6 +55,21 @@ export async function loadLanguage(lang: Lang): Promise<void> {
   current = lang;
   plural = new Intl.PluralRules(lang);
   document.documentElement.lang = lang;
+  changed();
+  // Pages do not wait for it; until it is here, the server's words stay.
+  loadSentences(lang).catch(() => undefined);
+}
+
+/** loadSentences fetches what the servers' own sentences are in a language. */
+export async function loadSentences(lang: Lang): Promise<void> {
+  const load = sayers[lang];
+  if (!load || said.has(lang)) return;
+  said.set(lang, await load());
+  changed();
+}
+
+function changed() {
+  revision++;
   listeners.forEach((f) => f());
 }
 
@@ -75,6 +102,12 @@ export function tMaybe(key: string, params?: Params): string | undefined {
   return loaded.get(current)?.[key] === undefined ? undefined : t(key as Key, params);
 }
 
+/**
+ * sentence says what a server says in English (a result, a fault, a reason) in
+ * the current language. What is not known, as all that people wrote, is left as it is.
+ */
+export const sentence = (text: string): string => said.get(current)?.(text) ?? text;
+
 /** language returns the current one, for Intl. */
 export const language = (): Lang => current;
 
@@ -83,10 +116,10 @@ const subscribe = (f: () => void) => {
   return () => listeners.delete(f);
 };
 
-/** useT re-renders when the language changes. */
+/** useT re-renders when the language changes, or more of it is here. */
 export function useT() {
-  const lang = useSyncExternalStore(subscribe, language);
-  return { t, lang };
+  useSyncExternalStore(subscribe, () => revision);
+  return { t, lang: current };
 }
 
 /** pick chooses the current language of a text that the server sends in several. */

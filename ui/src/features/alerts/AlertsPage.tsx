@@ -12,7 +12,7 @@ import { SilenceForm } from "../../components/SilenceForm";
 import { SeverityPill } from "../../components/Status";
 import { useUrl } from "../../components/useParams";
 import { ago, dateTime, useNow } from "../../i18n/format";
-import { plainMessage } from "../../i18n/errors";
+import { alertText } from "../../i18n/errors";
 import { useT } from "../../i18n/i18n";
 import { equal } from "../../lib/matchers";
 import { useCan } from "../../session";
@@ -120,10 +120,7 @@ function AlertRow({ a, skip, onPick, onSilence }: RowProps) {
   const { t } = useT();
   const now = useNow();
   const check = a.labels.check_id ?? a.labels.check;
-  const text = plainMessage(
-    a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message ?? "",
-    a.labels.check,
-  );
+  const text = alertText(a);
   return (
     <li className={a.status === "active" ? "" : "quiet"}>
       <SeverityPill severity={a.labels.severity} />

@@ -5,7 +5,7 @@ import { HeartbeatBar } from "../../components/HeartbeatBar";
 import { Labels } from "../../components/Labels";
 import { StatusPill } from "../../components/Status";
 import { ago, dateTime, percent, seconds, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 
 interface Props {
   check: Check;
@@ -47,6 +47,7 @@ export const CheckRow = memo(function CheckRow({
       to: dateTime(now - (bars.length - i - 1) * step, false).slice(11),
     });
   };
+  const message = sentence(c.state?.message ?? "");
   const ordinary = status === "up" || status === "paused" || status === "pending";
   return (
     <div
@@ -83,9 +84,7 @@ export const CheckRow = memo(function CheckRow({
           <span className="type">{c.type}</span>
           <Labels labels={c.labels} onPick={onLabel} />
         </span>
-        <small className="muted ellipsis">
-          {ordinary ? (c.target ?? c.state?.message) : c.state?.message || c.target}
-        </small>
+        <small className="muted ellipsis">{ordinary ? (c.target ?? message) : message || c.target}</small>
       </span>
       <span role="cell" className="c-bars">
         <HeartbeatBar bars={bars} uptime={c.uptime?.["24h"]} when={when} />

@@ -1,7 +1,7 @@
 import type { Check, Uptime } from "../../api/types";
 import { StatusPill } from "../../components/Status";
 import { ago, dateTime, percent, seconds, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 
 /** Regions shows each place's vote. */
 export function Regions({ c, uptime }: { c: Check; uptime: Uptime | undefined }) {
@@ -41,7 +41,7 @@ export function Regions({ c, uptime }: { c: Check; uptime: Uptime | undefined })
                   <td>
                     <StatusPill status={r.status} />
                   </td>
-                  <td>{r.message}</td>
+                  <td>{sentence(r.message)}</td>
                   <td className="num">{seconds(r.duration_seconds)}</td>
                   <td className="num">{percent(uptime?.regions?.[name]?.["24h"])}</td>
                   <td className="num">{percent(uptime?.regions?.[name]?.["30d"])}</td>

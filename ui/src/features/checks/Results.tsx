@@ -1,7 +1,7 @@
 import type { RunResult, Sample } from "../../api/types";
 import { StatusIcon, StatusPill } from "../../components/Status";
 import { num, seconds } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { seriesName } from "../../lib/series";
 
 const labelsOf = (s: Sample): Record<string, string> => {
@@ -22,7 +22,7 @@ export function Results({ results }: { results: RunResult[] }) {
           <header>
             <StatusPill status={r.success ? (r.degraded ? "degraded" : "up") : "down"} />
             <b>{r.region}</b>
-            <span>{r.message}</span>
+            <span>{sentence(r.message)}</span>
             <span className="muted num">{seconds(r.duration_seconds)}</span>
           </header>
           {!!r.assertions?.length && (
@@ -31,8 +31,8 @@ export function Results({ results }: { results: RunResult[] }) {
                 <li key={i}>
                   <StatusIcon status={a.passed ? "up" : "down"} size={14} />
                   <span className="sr">{t(a.passed ? "check.passed" : "check.failed")}</span>
-                  <code>{a.text}</code>
-                  <span className="muted">{t("check.was", { found: a.found })}</span>
+                  <code>{sentence(a.text)}</code>
+                  <span className="muted">{t("check.was", { found: sentence(a.found) })}</span>
                 </li>
               ))}
             </ul>

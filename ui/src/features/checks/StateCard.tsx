@@ -1,7 +1,7 @@
 import type { Check } from "../../api/types";
 import { StatusIcon } from "../../components/Status";
 import { dateTime, span, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 
 /** StateCard says in words what the state is, since when, and how it was decided. */
 export function StateCard({ c }: { c: Check }) {
@@ -33,7 +33,7 @@ export function StateCard({ c }: { c: Check }) {
             </span>
           )}
         </p>
-        {s?.message && <p>{s.message}</p>}
+        {s?.message && <p>{sentence(s.message)}</p>}
         <p className="muted">
           {regions.length > 0 &&
             t("check.votes", {

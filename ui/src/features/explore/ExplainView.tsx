@@ -1,6 +1,6 @@
 import type { Explanation } from "../../api/prom";
 import { dateTime, num, percent, span } from "../../i18n/format";
-import { tMaybe, useT } from "../../i18n/i18n";
+import { sentence, tMaybe, useT } from "../../i18n/i18n";
 import { treeOf, type TreeNode } from "../../lib/promTree";
 
 /** ExplainView says what a query reads and how it is put together, before it is run. */
@@ -21,7 +21,7 @@ export function ExplainView({ x, onPick }: { x: Explanation; onPick: (expr: stri
         <span>{t("explain.parts", { n: x.parts })}</span>
         {x.cached > 0 && <span>{t("explain.cached", { share: percent(x.cached) })}</span>}
       </p>
-      {x.whole && <p className="muted">{t("explain.whole", { reason: x.whole })}</p>}
+      {x.whole && <p className="muted">{t("explain.whole", { reason: sentence(x.whole) })}</p>}
       {selectors.length > 0 && (
         // A wide table scrolls, and by keyboard too.
         // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex

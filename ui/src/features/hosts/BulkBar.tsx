@@ -9,7 +9,7 @@ import { LinesInput, MapInput } from "../../components/FieldInput";
 import { errorFor } from "../../lib/fields";
 import { fieldErrors } from "../../components/formErrors";
 import { toast, toastError } from "../../components/toast";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 
 interface Props {
   picked: ReadonlySet<string>;
@@ -28,7 +28,11 @@ export function BulkBar({ picked, known, name, onClear }: Props) {
     const [first] = a.failed ?? [];
     if (first)
       toast(
-        t("hosts.bulk.failed", { n: a.failed?.length ?? 0, name: name(first.id), reason: first.message }),
+        t("hosts.bulk.failed", {
+          n: a.failed?.length ?? 0,
+          name: name(first.id),
+          reason: sentence(first.message),
+        }),
         true,
       );
     if (a.changed || !first) toast(t(done, { n: a.changed }));

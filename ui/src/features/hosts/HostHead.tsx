@@ -13,7 +13,7 @@ import { Labels } from "../../components/Labels";
 import { StatusIcon } from "../../components/Status";
 import { toast } from "../../components/toast";
 import { ago, dateTime, num, span, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { errorFor } from "../../lib/fields";
 import { useCan } from "../../session";
 import { Meter } from "./Meter";
@@ -190,7 +190,7 @@ function Evidence({ list, now }: { list: HostEvidence[]; now: number }) {
               region: e.region,
               target: e.target,
             })}
-            {e.message && <span className="muted"> {e.message}</span>}{" "}
+            {e.message && <span className="muted"> {sentence(e.message)}</span>}{" "}
             <small className="muted nowrap" title={dateTime(e.at)}>
               {ago(e.at, now)}
             </small>

@@ -15,6 +15,7 @@ import { RangePicker } from "../../components/RangePicker";
 import { SeverityPill, StatusIcon } from "../../components/Status";
 import { toast, toastError } from "../../components/toast";
 import { useUrl } from "../../components/useParams";
+import { alertText } from "../../i18n/errors";
 import { ago, dateTime, useNow } from "../../i18n/format";
 import { useT } from "../../i18n/i18n";
 import { equal, promString } from "../../lib/matchers";
@@ -352,7 +353,7 @@ function Alerts({ h }: { h: HostDetail }) {
             <span className="row">
               <SeverityPill severity={a.labels.severity} />
               <b>{a.labels.alertname}</b>
-              <span>{a.annotations?.summary ?? a.annotations?.description ?? a.annotations?.message}</span>
+              <span>{alertText(a)}</span>
             </span>
             <small className="muted nowrap" title={dateTime(a.starts_at)}>
               {ago(a.starts_at, now)}

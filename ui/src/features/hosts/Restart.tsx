@@ -3,7 +3,7 @@ import { useHostAction, type HostAction } from "../../api/hosts";
 import { confirm } from "../../components/confirm";
 import { Icon } from "../../components/icons";
 import { toast, toastError } from "../../components/toast";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { useCan } from "../../session";
 
 interface Props {
@@ -32,7 +32,7 @@ export function Restart({ host, kind, name }: Props) {
           toast(
             a.result === "done"
               ? t("hosts.restart.done", { name })
-              : t(`hosts.restart.${a.result}`, { name, reason: a.message ?? "" }),
+              : t(`hosts.restart.${a.result}`, { name, reason: sentence(a.message ?? "") }),
             a.result !== "done",
           ),
         onError: toastError,

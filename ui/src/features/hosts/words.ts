@@ -1,5 +1,5 @@
 import type { Host } from "../../api/hosts";
-import { t, type Key } from "../../i18n/i18n";
+import { type Key, sentence, t } from "../../i18n/i18n";
 
 /** What the servers say of a host, in the reader's language; the parts in brackets are kept. */
 const SAYINGS: [RegExp, Key, string[]][] = [
@@ -31,5 +31,5 @@ export function hostMessage(h: Pick<Host, "status" | "message" | "code">): strin
     });
     return t(key, params);
   }
-  return m;
+  return sentence(m);
 }

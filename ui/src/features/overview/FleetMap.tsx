@@ -4,7 +4,7 @@ import { useLocation } from "wouter";
 import { useFleet } from "../../api/checks";
 import type { Status } from "../../api/types";
 import { Faces } from "../../components/faces";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { cellAt, fleetLayout, fleetPaths } from "./fleet";
 
 /** FleetMap shows every check as one cell: one path per state, thousands of cells stay light. */
@@ -67,7 +67,7 @@ export function FleetMap() {
             >
               <strong>{over.name}</strong>
               <span>{t(`status.${over.state?.status ?? "pending"}`)}</span>
-              <span>{over.state?.message}</span>
+              <span>{sentence(over.state?.message ?? "")}</span>
             </div>
           )}
         </div>

@@ -1,7 +1,7 @@
 import { Link } from "wouter";
 import type { Health } from "../../api/types";
 import { StatusIcon } from "../../components/Status";
-import { useT } from "../../i18n/i18n";
+import { sentence, tMaybe, useT } from "../../i18n/i18n";
 
 const STATUS = { ok: "up", warning: "degraded", critical: "down" } as const;
 
@@ -43,7 +43,10 @@ export function HealthCard({ health }: { health: Health }) {
           {bad.length ? (
             bad.slice(0, 2).map((p) => (
               <small key={p.level + p.name} className="muted">
-                {p.name}: {p.message}
+                {t("error.line", {
+                  title: tMaybe(`health.part.${p.name}`) ?? p.name,
+                  detail: sentence(p.message),
+                })}
               </small>
             ))
           ) : (

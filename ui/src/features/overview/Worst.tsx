@@ -2,7 +2,7 @@ import { Link } from "wouter";
 import type { Check } from "../../api/types";
 import { StatusIcon } from "../../components/Status";
 import { ago, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 
 /** Worst lists the checks that need somebody now. */
 export function Worst({ checks }: { checks: Check[] }) {
@@ -23,7 +23,7 @@ export function Worst({ checks }: { checks: Check[] }) {
             <StatusIcon status={c.state?.status ?? "pending"} />
             <span className="worst-main">
               <b>{c.name}</b>
-              <small className="muted">{c.state?.message}</small>
+              <small className="muted">{sentence(c.state?.message ?? "")}</small>
             </span>
             <small className="muted nowrap">
               <span className="sr">{t(`status.${c.state?.status ?? "pending"}`)}</span>

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import { type RuleGroup } from "../../api/rules";
 import { Icon } from "../../components/icons";
 import { ago, dateTime, seconds, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { RuleMark } from "./RuleMark";
 import { RuleRow } from "./RuleRow";
 import { byState, matching, packOf } from "./view";
@@ -82,7 +82,7 @@ export function RuleGroupCard({ group: g, q, states, open: start }: Props) {
       <div id={id} hidden={!open}>
         {open && (
           <>
-            {g.error && !rules.length && <p className="stale">{g.error}</p>}
+            {g.error && !rules.length && <p className="stale">{sentence(g.error)}</p>}
             <ul className="rule-list">
               {list.map((r, i) => (
                 <RuleRow key={`${r.name}/${i}`} rule={r} />

@@ -5,7 +5,7 @@ import { Icon } from "../../components/icons";
 import { Labels } from "../../components/Labels";
 import { SeverityPill } from "../../components/Status";
 import { ago, dateTime, num, seconds, span, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { sharedLabels } from "../../lib/trial";
 import { RuleMark } from "./RuleMark";
 import { annotationsOf, exploreHref, ruleState } from "./view";
@@ -34,7 +34,7 @@ export function RuleRow({ rule: r }: { rule: Rule }) {
         {r.labels?.severity && <SeverityPill severity={r.labels.severity} />}
         <code className="rule-expr">{r.expr}</code>
       </button>
-      {r.error && !open && <p className="rule-error">{r.error}</p>}
+      {r.error && !open && <p className="rule-error">{sentence(r.error)}</p>}
       <div id={id} hidden={!open}>
         {open && <RuleDetails rule={r} />}
       </div>
@@ -50,7 +50,7 @@ function RuleDetails({ rule: r }: { rule: Rule }) {
     <div className="rule-details">
       {r.error && (
         <p className="stale" role="status">
-          {r.error}
+          {sentence(r.error)}
         </p>
       )}
       {/* A long expression scrolls, and by keyboard too. */}

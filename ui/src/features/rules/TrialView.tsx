@@ -2,7 +2,7 @@ import type { Firing, RuleTrial, Trial } from "../../api/rules";
 import { Labels } from "../../components/Labels";
 import { StatusIcon } from "../../components/Status";
 import { dateTime, span } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { sharedLabels, summary, ticks, tracks, type Track } from "../../lib/trial";
 
 const MOST_TRACKS = 12;
@@ -65,7 +65,9 @@ function RuleTrialView({ rule: r, from, to }: { rule: RuleTrial; from: string; t
         )}
         {r.pendings > 0 && <span className="muted">{t("rules.trial.pending", { n: r.pendings })}</span>}
       </p>
-      {r.error && <p className="stale">{t("rules.trial.errors", { n: r.errors ?? 1, error: r.error })}</p>}
+      {r.error && (
+        <p className="stale">{t("rules.trial.errors", { n: r.errors ?? 1, error: sentence(r.error) })}</p>
+      )}
       {rows.length > 0 && (
         <>
           <Timeline rows={rows} from={from} to={to} skip={shared} />

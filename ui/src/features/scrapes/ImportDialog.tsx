@@ -5,7 +5,7 @@ import { Dialog } from "../../components/Dialog";
 import { Failure } from "../../components/faces";
 import { Icon } from "../../components/icons";
 import { toast } from "../../components/toast";
-import { tMaybe, useT } from "../../i18n/i18n";
+import { sentence, tMaybe, useT } from "../../i18n/i18n";
 
 /** ImportDialog takes over a prometheus.yml: it shows first what that would change. */
 export function ImportDialog({ onClose }: { onClose: () => void }) {
@@ -110,7 +110,7 @@ export function ImportDialog({ onClose }: { onClose: () => void }) {
                 <h3>{t("scrapes.import.notes")}</h3>
                 <ul className="notes-list">
                   {(result.notes ?? []).map((n) => (
-                    <li key={n}>{n}</li>
+                    <li key={n}>{sentence(n)}</li>
                   ))}
                 </ul>
               </>

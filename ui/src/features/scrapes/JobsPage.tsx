@@ -18,7 +18,7 @@ import { SearchBox } from "../../components/SearchBox";
 import { StatusIcon } from "../../components/Status";
 import { toast, toastError } from "../../components/toast";
 import { useUrl } from "../../components/useParams";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { useCan } from "../../session";
 import { about } from "./config";
 import { ScrapesTabs } from "./ScrapesTabs";
@@ -131,7 +131,7 @@ function JobRow({ job: j, state, problems, editor }: Row) {
         {problems.map((p) => (
           <small key={p.server} className="job-problem">
             <StatusIcon status="down" size={14} />
-            {t("scrapes.problem", { job: p.job, server: p.server, message: p.message })}
+            {t("scrapes.problem", { job: p.job, server: p.server, message: sentence(p.message) })}
           </small>
         ))}
       </div>

@@ -9,7 +9,7 @@ import { SearchBox } from "../../components/SearchBox";
 import { StatusIcon } from "../../components/Status";
 import { useUrl } from "../../components/useParams";
 import { ago, dateTime, num, seconds, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { useCan } from "../../session";
 import { ScrapesTabs } from "./ScrapesTabs";
 
@@ -81,12 +81,12 @@ export default function ScrapesPage() {
       </div>
       {problems.map((p, i) => (
         <p key={i} className="stale">
-          {t("scrapes.problem", { job: p.job, server: p.server, message: p.message })}
+          {t("scrapes.problem", { job: p.job, server: p.server, message: sentence(p.message) })}
         </p>
       ))}
       {odd.map((j) => (
         <p key={j.job} className="stale">
-          {t("scrapes.invalid", { job: j.job, n: j.invalid, example: j.example ?? "" })}
+          {t("scrapes.invalid", { job: j.job, n: j.invalid, example: sentence(j.example ?? "") })}
         </p>
       ))}
       <Faces query={query} rows={8} height={44}>
@@ -158,7 +158,7 @@ function TargetTable({ items, onJob }: { items: Target[]; onJob: (job: string) =
               </td>
               <td className="target-url">
                 <span className="break">{x.url}</span>
-                {x.last_error && <small className="target-error">{x.last_error}</small>}
+                {x.last_error && <small className="target-error">{sentence(x.last_error)}</small>}
                 {x.discovered && (
                   <details>
                     <summary>{t("scrapes.discovered")}</summary>

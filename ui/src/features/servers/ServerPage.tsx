@@ -13,7 +13,7 @@ import { Labels } from "../../components/Labels";
 import { Page } from "../../components/Page";
 import { StatusIcon } from "../../components/Status";
 import { ago, dateTime, num, seconds, span, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { useCan } from "../../session";
 import { NotFound } from "../shell/NotFound";
 import { NodeActions } from "./actions";
@@ -282,7 +282,7 @@ function Relay({ n }: { n: Node }) {
                       {r.connected ? t("servers.relay.connected") : t("servers.relay.away")}
                     </span>
                     {r.dropped && <small className="muted">{t("servers.relay.dropped")}</small>}
-                    {!r.connected && r.error && <small className="muted break">{r.error}</small>}
+                    {!r.connected && r.error && <small className="muted break">{sentence(r.error)}</small>}
                   </td>
                 </tr>
               ))}

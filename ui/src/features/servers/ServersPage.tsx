@@ -6,7 +6,7 @@ import { Faces } from "../../components/faces";
 import { Icon } from "../../components/icons";
 import { Page } from "../../components/Page";
 import { StatusIcon } from "../../components/Status";
-import { tMaybe, useT } from "../../i18n/i18n";
+import { sentence, tMaybe, useT } from "../../i18n/i18n";
 import { useCan } from "../../session";
 import { Authority } from "./Authority";
 import { Compare } from "./Compare";
@@ -107,13 +107,13 @@ function Quorum({ c, alone }: { c: ClusterInfo; alone: boolean }) {
             ? alone
               ? t("servers.writable.alone")
               : t("servers.writable", { leader: c.leader || "–", n: c.voters, quorum: c.quorum })
-            : t("servers.readonly", { reason: c.reason })}
+            : t("servers.readonly", { reason: sentence(c.reason ?? "") })}
         </span>
       </p>
       {(c.advice ?? []).map((a) => (
         <p key={a.code} className="row muted">
           <Icon name="info" size={16} />
-          <span>{tMaybe(`advice.${a.code}`) ?? a.message}</span>
+          <span>{tMaybe(`advice.${a.code}`) ?? sentence(a.message)}</span>
         </p>
       ))}
     </section>

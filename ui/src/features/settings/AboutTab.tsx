@@ -2,7 +2,7 @@ import { useHealth } from "../../api/me";
 import { useOverview } from "../../api/overview";
 import { Faces } from "../../components/faces";
 import { StatusIcon } from "../../components/Status";
-import { tMaybe, useT } from "../../i18n/i18n";
+import { sentence, tMaybe, useT } from "../../i18n/i18n";
 import { useSession } from "../../session";
 
 const STATUS: Record<string, "up" | "degraded" | "down"> = {
@@ -62,9 +62,9 @@ export function AboutTab() {
               {l.parts.map((p) => (
                 <li key={p.name}>
                   <StatusIcon status={STATUS[p.status] ?? "unknown"} />
-                  <b>{p.name}</b>
+                  <b>{tMaybe(`health.part.${p.name}`) ?? p.name}</b>
                   <span className="sr">{tMaybe(`health.${p.status}`) ?? p.status}</span>
-                  <span className="muted">{p.message}</span>
+                  <span className="muted">{sentence(p.message)}</span>
                 </li>
               ))}
             </ul>

@@ -5,7 +5,7 @@ import { Empty, Faces, Failure } from "../../components/faces";
 import { Icon } from "../../components/icons";
 import { OnceDialog } from "../../components/OnceDialog";
 import { ago, dateTime, num, useNow } from "../../i18n/format";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { size } from "../servers/view";
 
 const CONFIG = `backup:
@@ -51,8 +51,8 @@ export function BackupTab() {
       <Faces query={query} rows={4} height={48}>
         {s && (
           <>
-            {s.quiet && <p className="stale">{t("backup.quiet", { reason: s.quiet })}</p>}
-            {s.error && <p className="stale">{s.error}</p>}
+            {s.quiet && <p className="stale">{t("backup.quiet", { reason: sentence(s.quiet) })}</p>}
+            {s.error && <p className="stale">{sentence(s.error)}</p>}
             {s.configured ? <List status={s} /> : <NotConfigured />}
           </>
         )}
@@ -101,7 +101,7 @@ function List({ status: s }: { status: BackupStatus }) {
               </span>
             )}
           </p>
-          {s.upload.error && <p className="stale">{s.upload.error}</p>}
+          {s.upload.error && <p className="stale">{sentence(s.upload.error)}</p>}
         </section>
       )}
       {list.length ? (

@@ -10,7 +10,7 @@ import { JsonInput } from "../../components/FieldInput";
 import { StatusIcon } from "../../components/Status";
 import { toast, toastError } from "../../components/toast";
 import { seconds } from "../../i18n/format";
-import { pick, useT } from "../../i18n/i18n";
+import { pick, sentence, useT } from "../../i18n/i18n";
 import { setPath } from "../../lib/fields";
 import { field } from "./field";
 import { RecordDialog } from "./RecordDialog";
@@ -21,7 +21,7 @@ export function ReceiversTab() {
   const [edit, setEdit] = useState<{ record?: Receiver; type?: string } | null>(null);
   const test = useTestReceiver();
   const tell = (r: TestResult) =>
-    toast(t(r.ok ? "receivers.sent" : "receivers.notsent", { message: r.message }), !r.ok);
+    toast(t(r.ok ? "receivers.sent" : "receivers.notsent", { message: sentence(r.message) }), !r.ok);
   return (
     <>
       <RecordList
@@ -141,8 +141,8 @@ function TestButton({ draft }: { draft: JsonObject }) {
         <small className="row">
           <StatusIcon status={r.ok ? "up" : "down"} />
           {r.ok
-            ? t("receivers.sent", { message: r.message })
-            : t("receivers.notsent", { message: r.message })}
+            ? t("receivers.sent", { message: sentence(r.message) })
+            : t("receivers.notsent", { message: sentence(r.message) })}
           {r.duration_seconds !== undefined && ` (${seconds(r.duration_seconds)})`}
         </small>
       )}

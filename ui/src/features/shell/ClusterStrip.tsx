@@ -2,7 +2,7 @@ import { Link } from "wouter";
 import { useNodes, type ClusterInfo } from "../../api/cluster";
 import type { Me } from "../../api/types";
 import { Icon } from "../../components/icons";
-import { useT } from "../../i18n/i18n";
+import { sentence, useT } from "../../i18n/i18n";
 import { sides } from "../servers/view";
 
 /** ClusterStrip says on every page that the cluster is cut, or nothing can be saved, and what still works. */
@@ -11,7 +11,7 @@ export function ClusterStrip({ me, cluster }: { me: Me; cluster: ClusterInfo | u
   const split = cluster?.split === true;
   const nodes = useNodes(split).data;
   const away = nodes ? sides(nodes).there.map((n) => n.name) : [];
-  const reason = cluster?.reason || me.writable_reason || t("nav.readonly.reason");
+  const reason = sentence(cluster?.reason || me.writable_reason || "") || t("nav.readonly.reason");
   if (me.writable && !split) return null;
   if (!split)
     return (
