@@ -47,17 +47,17 @@ func key(job string, hash uint64, url string) string {
 func (s *Scraper) divide(ctx context.Context, sets chan<- map[string][]*targetgroup.Group) {
 	start := time.Now()
 	s.mu.RLock()
-	groups, jobs := s.groups, s.jobs
+	all, jobs := s.found, s.jobs
 	s.mu.RUnlock()
 
 	out := make(map[string][]*targetgroup.Group, len(jobs))
 	views := make(map[string]view, len(jobs))
 	for name, j := range jobs {
-		found, ok := groups[name]
+		found, ok := all[name]
 		if !ok {
 			continue // nothing heard yet: what is scraped goes on
 		}
-		out[name], views[name] = s.divideJob(j, found)
+		out[name], views[name] = s.divideJob(j, found.groups)
 	}
 	for name, active := range s.manager.TargetsActive() {
 		v, ok := views[name]

@@ -75,7 +75,7 @@ type Scraper struct {
 	records  []model.Record
 	jobs     map[string]*job // by the record's name; nil before the first are taken over
 	problems []Problem       // of records that are not run
-	groups   map[string][]*targetgroup.Group
+	found    map[string]finding
 }
 
 // job is a record that is run.
@@ -85,6 +85,9 @@ type job struct {
 	jobName string
 	secrets []string // of its ways through the passage
 	view    view     // of the last division
+
+	asked      discovery.Configs // its mechanisms of discovery
+	mechanisms int               // that answer each for itself
 }
 
 // New checks the configuration. It starts nothing.
@@ -221,9 +224,7 @@ func (s *Scraper) Run(ctx context.Context) error {
 				<-ctx.Done()
 				return nil
 			}
-			s.mu.Lock()
-			s.groups = groups
-			s.mu.Unlock()
+			s.take(groups)
 			s.divide(ctx, sets)
 		}
 	}
@@ -288,7 +289,7 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	secrets := map[string]bool{}
 	for name, j := range jobs {
 		conf.ScrapeConfigs = append(conf.ScrapeConfigs, j.conf)
-		find[name] = j.conf.ServiceDiscoveryConfigs
+		find[name] = j.asked
 		body = max(body, int64(j.conf.BodySizeLimit))
 		for _, secret := range j.secrets {
 			secrets[secret] = true
@@ -299,13 +300,15 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	s.fence.longest.Store(int64(longest))
 
 	s.mu.Lock()
-	kept := map[string][]*targetgroup.Group{}
-	for name := range jobs {
-		if g, ok := s.groups[name]; ok && old[name] != nil {
-			kept[name] = g
+	kept := map[string]finding{}
+	for name, j := range jobs {
+		if f, ok := s.found[name]; ok && old[name] == j {
+			kept[name] = f
+		} else if ok && old[name] != nil {
+			kept[name] = f.held()
 		}
 	}
-	s.groups, s.jobs, s.problems = kept, jobs, problems
+	s.found, s.jobs, s.problems = kept, jobs, problems
 	s.mu.Unlock()
 
 	// Jobs that are gone leave the engine's targets before its configuration, or
@@ -351,7 +354,9 @@ func (s *Scraper) compileAll(records []model.Record, old map[string]*job) (map[s
 			continue
 		}
 		conf.JobName = j.Name // names the engine's pool; the label job is set by divide
-		jobs[j.Name] = &job{Job: j, conf: conf, jobName: j.jobName(), secrets: s.passage.guide(j.Name, conf)}
+		made := &job{Job: j, conf: conf, jobName: j.jobName(), secrets: s.passage.guide(j.Name, conf)}
+		made.asked, made.mechanisms = askedOf(conf.ServiceDiscoveryConfigs)
+		jobs[j.Name] = made
 	}
 	return jobs, problems
 }

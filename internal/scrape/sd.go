@@ -32,13 +32,13 @@ type Group struct {
 // Share returns those targets of jobs that fall to host when hosts share them,
 // after relabelling. No jobs means all. When a host is added or taken away, only
 // the targets that must move do. It is model.ErrUnavailable before the jobs are
-// known and discovery has answered, so that who asks keeps what it has.
+// known and all their discovery has answered, so that who asks keeps what it has.
 func (s *Scraper) Share(jobs []string, host string, hosts []string) ([]Group, error) {
 	if err := checkHosts(host, hosts); err != nil {
 		return nil, err
 	}
 	s.mu.RLock()
-	all, groups := s.jobs, s.groups
+	all, finds := s.jobs, s.found
 	s.mu.RUnlock()
 	if all == nil {
 		return nil, fmt.Errorf("%w: the server is starting, its scrape jobs are not known yet", model.ErrUnavailable)
@@ -52,12 +52,12 @@ func (s *Scraper) Share(jobs []string, host string, hosts []string) ([]Group, er
 		if j == nil {
 			return nil, fmt.Errorf("scrape job %q does not run on this server: %w", name, model.ErrNotFound)
 		}
-		found, ok := groups[name]
-		if !ok {
+		found := finds[name]
+		if !found.whole {
 			return nil, fmt.Errorf("%w: the targets of scrape job %q are not known yet", model.ErrUnavailable, name)
 		}
 		seen := keySet{}
-		j.each(found, s.cfg.Interval, func(g *targetgroup.Group, tl pm.LabelSet, t *engine.Target, k string, err error) {
+		j.each(found.groups, s.cfg.Interval, func(g *targetgroup.Group, tl pm.LabelSet, t *engine.Target, k string, err error) {
 			if err != nil || t == nil || seen.has(k) {
 				return
 			}
