@@ -124,7 +124,7 @@ func TestDoors(t *testing.T) {
 				require.Eventually(t, func() bool { // strangers are let in slowly
 					client := wire.NewClient(wire.ClientConfig{TLS: func(string) *tls.Config { return c }}, wire.ClientDeps{})
 					defer client.Close() //nolint:errcheck // nothing is lost
-					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 					defer cancel()
 					_, err = client.Conn("", cfg.ClusterListen).Call(ctx, name, []byte(`{}`))
 					return !strings.Contains(errText(err), "too many calls")
@@ -168,7 +168,7 @@ func TestDoors(t *testing.T) {
 		defer c.Close() //nolint:errcheck // only a try
 		_, err = c.Write(append([]byte{6}, bytes.Repeat([]byte{0}, 200)...))
 		require.NoError(t, err)
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(3*time.Second)))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(3*time.Second))) // nothing comes
 		b, _ := io.ReadAll(c)
 		require.NotContains(t, string(b), "n1")
 	})
@@ -308,12 +308,12 @@ func errText(err error) string {
 
 // talk reports whether a port answers anything after the handshake.
 func talk(addr string, c *tls.Config) error {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, c)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", addr, c)
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // only a try
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
 	hello := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"

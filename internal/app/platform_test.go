@@ -156,7 +156,8 @@ func TestPrometheusIsTakenOver(t *testing.T) {
 				close++
 			}
 		}
-		require.LessOrEqual(t, close, 1, "samples of two servers at instants of their own")
+		// Two servers would make one each second; one that stood still makes up for it once.
+		require.LessOrEqual(t, close, 3, "samples of two servers at instants of their own")
 	}
 
 	// What was decided before is there, and can be put back.
