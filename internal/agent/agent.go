@@ -35,6 +35,7 @@ type Config struct {
 	Name    string
 	Version string
 	Labels  map[string]string // of the host, told to the servers
+	Kinds   []string          // of checks that its worker runs; empty for all
 	Servers []uplink.Server   // known from joining; those that servers tell of are remembered
 
 	Interval time.Duration // until a server says otherwise; default 15 s
@@ -344,7 +345,7 @@ func (a *Agent) hello() uplink.Hello {
 	return uplink.Hello{
 		Version: a.cfg.Version, Run: a.run, Boot: f.Boot, Machine: f.Machine, Hostname: f.Hostname, BootTime: f.BootTime, Started: a.began.UTC(),
 		Time: a.deps.Now().UTC(), OS: f.OS, Arch: f.Arch, Addresses: f.Addresses, Labels: a.cfg.Labels,
-		Checks: a.deps.Worker != nil, Actions: a.deps.Actor != nil && a.deps.Actor.Allows(), Backlog: a.disk.Stats().Bytes,
+		Checks: a.deps.Worker != nil, Kinds: a.cfg.Kinds, Actions: a.deps.Actor != nil && a.deps.Actor.Allows(), Backlog: a.disk.Stats().Bytes,
 		Update: a.updateState(),
 	}
 }

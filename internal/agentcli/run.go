@@ -116,7 +116,7 @@ func Run(ctx context.Context, cfg Config, version string, log *slog.Logger) erro
 		return err
 	}
 	a, err = agent.New(agent.Config{
-		Dir: cfg.DataDir, NodeID: id.NodeID(), Name: cfg.Node, Version: version, Labels: cfg.Labels, Servers: known, Interval: cfg.Interval.D(),
+		Dir: cfg.DataDir, NodeID: id.NodeID(), Name: cfg.Node, Version: version, Labels: cfg.Labels, Kinds: cfg.Checks.Types, Servers: known, Interval: cfg.Interval.D(),
 		Buffer: spool.Config{MaxBytes: cfg.Buffer.MaxBytes, MaxAge: cfg.Buffer.MaxAge.D(), MinFree: cfg.Buffer.MinFree},
 	}, parts)
 	if err != nil {

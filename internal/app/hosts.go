@@ -250,9 +250,10 @@ func (a *App) agentWorkers() (out []schedule.Worker) {
 		if !ok || !s.Checks {
 			continue
 		}
-		// What the agent says of itself does not count: it would be given checks,
-		// and their secrets, that are meant for others.
-		w := schedule.Worker{ID: n.ID, Region: n.Region, Labels: n.Labels, Roles: agentRoles}
+		// What the agent says of its labels does not count: it would be given checks,
+		// and their secrets, that are meant for others. What it says that it cannot
+		// do gives it less.
+		w := schedule.Worker{ID: n.ID, Region: n.Region, Labels: n.Labels, Roles: agentRoles, Kinds: s.Hello.Kinds}
 		if n.Draining {
 			w.Weight = -1
 		}

@@ -113,7 +113,7 @@ func allDraining(ws []schedule.Worker) bool {
 
 func sameWorkers(a, b []schedule.Worker) bool {
 	return slices.EqualFunc(a, b, func(x, y schedule.Worker) bool {
-		return x.ID == y.ID && x.Region == y.Region && x.Weight == y.Weight && maps.Equal(x.Labels, y.Labels)
+		return x.ID == y.ID && x.Region == y.Region && x.Weight == y.Weight && maps.Equal(x.Labels, y.Labels) && slices.Equal(x.Kinds, y.Kinds)
 	})
 }
 
@@ -163,7 +163,7 @@ func constraint(c *model.Check) schedule.Constraint {
 	if c.Type == "push" {
 		role = roleHeartbeat
 	}
-	return schedule.Constraint{Regions: c.Regions, Labels: c.Workers, Role: role}
+	return schedule.Constraint{Regions: c.Regions, Labels: c.Workers, Role: role, Kind: c.Type}
 }
 
 // plan says which checks each worker runs, by id.
@@ -199,6 +199,7 @@ type prober struct {
 const (
 	probeAttempts = 2
 	probePatience = 15 * time.Second
+	probeUntried  = 16 // workers are asked at most, when they could not or may not try
 )
 
 func (p *prober) ProbeNow(ctx context.Context, checkID, region string) (model.Result, error) {
@@ -210,11 +211,25 @@ func (p *prober) ProbeNow(ctx context.Context, checkID, region string) (model.Re
 		}
 	}
 	err := fmt.Errorf("probe in region %s: %w: no worker lives there", region, model.ErrUnavailable)
-	for _, w := range schedule.Top(checkID, there, probeAttempts) {
-		var r model.Result
-		if r, err = p.ask(ctx, w.ID, checkID); err == nil || ctx.Err() != nil {
-			return r, err
+	var untried *model.Result
+	failed := 0
+	for _, w := range schedule.Top(checkID, there, probeUntried) {
+		r, askErr := p.ask(ctx, w.ID, checkID)
+		switch {
+		case askErr == nil && r.Untried: // the next one may be able to
+			untried = &r
+		case askErr == nil || ctx.Err() != nil:
+			return r, askErr
+		default:
+			err = askErr
+			failed++
 		}
+		if failed == probeAttempts {
+			break
+		}
+	}
+	if untried != nil {
+		return *untried, nil
 	}
 	return model.Result{}, err
 }

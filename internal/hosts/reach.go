@@ -95,7 +95,7 @@ func judgement(c model.Check, r model.Result) (model.HostEvidence, bool) {
 			return e, false
 		}
 	}
-	return e, !r.Abstain
+	return e, !r.Abstain && !r.Untried
 }
 
 // judge decides about a host with what others found.

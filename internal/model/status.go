@@ -50,18 +50,21 @@ type RegionState struct {
 // Result is what one run of a check found. Samples carry labels beyond the
 // name only; who stores them adds check, region, prober and the check's own.
 type Result struct {
-	CheckID   string
-	Region    string
-	Prober    string // node id of the worker
-	Start     time.Time
-	Duration  time.Duration
-	Success   bool   // the target is as it should be (before Inverted is looked at)
-	Degraded  bool   // it works, but a condition with severity degraded failed
-	Message   string // what was found, in one line
-	Samples   []Sample
-	Evidence  []byte // JSON: phases, address, status, headers, first bytes; nil when all is well
-	Confirm   bool   // made on demand, to confirm another region's failure
-	Abstain   bool   // the worker found itself cut off; the result does not vote
+	CheckID  string
+	Region   string
+	Prober   string // node id of the worker
+	Start    time.Time
+	Duration time.Duration
+	Success  bool   // the target is as it should be (before Inverted is looked at)
+	Degraded bool   // it works, but a condition with severity degraded failed
+	Message  string // what was found, in one line
+	Samples  []Sample
+	Evidence []byte // JSON: phases, address, status, headers, first bytes; nil when all is well
+	Confirm  bool   // made on demand, to confirm another region's failure
+	Abstain  bool   // the worker found itself cut off; the result does not vote
+	// Untried says that the worker could not or may not try: no kind of check, no
+	// permission, an address that its policy refuses. The result does not vote.
+	Untried   bool `json:",omitempty"`
 	Assertion []AssertionResult
 }
 

@@ -104,7 +104,8 @@ func (e *Env) Connect(ctx context.Context, network, host string, port uint16, fa
 			r.Connect = time.Since(start)
 			return c, r, nil
 		}
-		if first == nil {
+		// What a worker may not reach tells less than what did not answer.
+		if first == nil || Untried(first) && !Untried(err) {
 			first = err
 		}
 		if ctx.Err() != nil {
@@ -125,6 +126,23 @@ func (e *Env) dialOne(ctx context.Context, network string, ap netip.AddrPort, le
 		defer cancel()
 	}
 	return e.Dialer.DialContext(ctx, network, ap.String())
+}
+
+// untried marks an error that lies with this worker.
+type untried struct{ error }
+
+func (u untried) Unwrap() error { return u.error }
+
+// NotTried marks err as the reason why this worker could not try at all.
+func NotTried(err error) error { return untried{err} }
+
+// Untried reports whether err says something about this worker and nothing
+// about the target: policy refuses the address, a permission is missing, or the
+// process may open no more connections.
+func Untried(err error) bool {
+	var refused *RefusedError
+	var u untried
+	return errors.As(err, &refused) || errors.As(err, &u) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // Reason says in a few words why a run failed, without the addresses that

@@ -13,7 +13,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "panoptes_probe_runs_total", Help: "Runs of checks by type and result: up, down, or abstained because this worker is cut off.",
+			Name: "panoptes_probe_runs_total", Help: "Runs of checks by type and result: up, down, abstained because this worker is cut off, or untried because it could not or may not run the check.",
 		}, []string{"type", "result"}),
 		running: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "panoptes_probe_running", Help: "Runs in progress.",
@@ -37,13 +37,4 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) count(kind string, success, abstain bool) {
-	result := "down"
-	switch {
-	case success:
-		result = "up"
-	case abstain:
-		result = "abstained"
-	}
-	m.runs.WithLabelValues(kind, result).Inc()
-}
+func (m *metrics) count(kind, result string) { m.runs.WithLabelValues(kind, result).Inc() }

@@ -44,6 +44,7 @@ type Probe interface {
 type Outcome struct {
 	Success    bool
 	Degraded   bool                    // works, but a condition with severity degraded failed
+	Untried    bool                    // this worker could not or may not try: nothing is known about the target
 	Message    string                  // one line, English: "200 OK in 32 ms", "connection refused"
 	Samples    []Sample                // names of blackbox_exporter
 	Assertions []model.AssertionResult // what was looked at

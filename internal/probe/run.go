@@ -25,8 +25,13 @@ func (w *Worker) run(ctx context.Context, e *entry) model.Result {
 	r := model.Result{
 		CheckID: e.check.ID, Region: w.cfg.Region, Prober: w.cfg.Node,
 		Start: w.wall(start), Duration: took,
-		Success: out.Success, Degraded: out.Success && out.Degraded,
+		Success: out.Success, Degraded: out.Success && out.Degraded, Untried: out.Untried,
 		Message: Line(out.Message), Assertion: out.Assertions,
+	}
+	if out.Untried { // no value of any series would be true
+		r.Success, r.Degraded = false, false
+		w.m.count(e.check.Type, "untried")
+		return r
 	}
 	success := 0.0
 	if out.Success {
@@ -43,7 +48,14 @@ func (w *Worker) run(ctx context.Context, e *entry) model.Result {
 	}
 	good := out.Success != e.check.Inverted
 	r.Abstain = w.guard.observe(ctx, &e.check, good)
-	w.m.count(e.check.Type, out.Success, r.Abstain)
+	switch {
+	case out.Success:
+		w.m.count(e.check.Type, "up")
+	case r.Abstain:
+		w.m.count(e.check.Type, "abstained")
+	default:
+		w.m.count(e.check.Type, "down")
+	}
 	return r
 }
 
@@ -55,13 +67,13 @@ func (w *Worker) wall(t time.Time) time.Time {
 // outcome runs the probe under its timeout.
 func (w *Worker) outcome(ctx context.Context, e *entry) (out Outcome) {
 	if e.err != nil {
-		return Outcome{Message: "cannot run: " + e.err.Error()}
+		return Outcome{Untried: true, Message: "cannot run: " + e.err.Error()}
 	}
 	// A fault of ours in one kind must not end the watch over all others.
 	defer func() {
 		if v := recover(); v != nil {
 			w.log.Error("probe panicked", "check", e.check.Name, "type", e.check.Type, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			out = Outcome{Message: "internal error of this worker; its log has the details"}
+			out = Outcome{Untried: true, Message: "internal error of this worker; its log has the details"}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, e.check.Timeout.D())

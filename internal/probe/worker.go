@@ -68,7 +68,7 @@ type Worker struct {
 type entry struct {
 	check model.Check
 	probe Probe
-	err   error // why it cannot run here; the result of every run
+	err   error // why it cannot run here; then no run is tried
 
 	running bool      // guarded by Worker.mu
 	changed bool      // guarded by Worker.mu: the record is another one now

@@ -18,6 +18,7 @@ type Worker struct {
 	Weight float64 // share of the work in proportion to others; 0 means 1, less than 0 none
 	Labels map[string]string
 	Roles  []string // "server", "probe", …
+	Kinds  []string // of checks that it runs; nil means all
 }
 
 // Constraint limits who may be chosen. Empty fields allow all.
@@ -25,6 +26,7 @@ type Constraint struct {
 	Regions []string          // one of them; "*" means all
 	Labels  map[string]string // all must be equal
 	Role    string
+	Kind    string // of the check
 }
 
 // Allows reports whether w may be chosen.
@@ -33,6 +35,9 @@ func (c Constraint) Allows(w Worker) bool {
 		return false
 	}
 	if c.Role != "" && !slices.Contains(w.Roles, c.Role) {
+		return false
+	}
+	if c.Kind != "" && w.Kinds != nil && !slices.Contains(w.Kinds, c.Kind) {
 		return false
 	}
 	for k, v := range c.Labels {

@@ -58,6 +58,21 @@ func (e *Engine) startRelease(ctx context.Context, s *shard, m *machine) {
 	})
 }
 
+// askAgain asks a region whose worker could not try: another one there may be
+// able to. It is no confirmation, what it finds counts as any result does. The
+// caller holds the shard's lock.
+func (e *Engine) askAgain(ctx context.Context, s *shard, m *machine, region string) {
+	if e.deps.Prober == nil {
+		return
+	}
+	id, limit := m.check.ID, m.check.Timeout.D()+roundSlack
+	e.asking.Go(func() {
+		rctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		e.probe(ctx, rctx, s, id, region)
+	})
+}
+
 // begin runs ask in the background and decides when it has ended.
 func (e *Engine) begin(ctx context.Context, s *shard, m *machine, now time.Time, limit time.Duration, ask func(context.Context, string), then func(*machine, time.Time)) {
 	m.rounds++

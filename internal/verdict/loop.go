@@ -183,6 +183,9 @@ func (e *Engine) take(ctx context.Context, s *shard, r model.Result) {
 		}
 		e.startRound(ctx, s, m, r.Region, now)
 	}
+	if r.Untried && !r.Confirm && reg.counted && !reg.void && e.may(m, now) {
+		e.askAgain(ctx, s, m, r.Region)
+	}
 	m.step(now, true, e.may(m, now))
 	e.settle(ctx, m, now)
 }

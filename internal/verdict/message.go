@@ -60,7 +60,11 @@ func (m *machine) listen(now time.Time) (v voices) {
 		case soft:
 			v.soft = append(v.soft, r.name+": "+m.reason(x))
 		case missing:
-			v.silent = append(v.silent, r.name)
+			name := r.name
+			if x != nil && x.untried && m.fresh(r, x, now) {
+				name += ": could not try: " + m.reason(x)
+			}
+			v.silent = append(v.silent, name)
 		case good:
 			if v.good++; v.first == "" {
 				v.first = x.message
@@ -166,6 +170,8 @@ func (m *machine) regionStates(now time.Time) map[string]model.RegionState {
 			switch {
 			case v == nil:
 				rs.Message = "no result yet"
+			case v.untried:
+				rs.Message = "its worker could not try: " + v.message
 			case v.abstain:
 				rs.Message = "does not vote, its worker is cut off: " + v.message
 			default:

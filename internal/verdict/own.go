@@ -152,7 +152,7 @@ func (m *machine) newestVote(now time.Time) (newest time.Time) {
 			continue
 		}
 		for j := range r.votes {
-			if v := &r.votes[j]; !v.abstain && m.fresh(r, v, now) && v.at.After(newest) {
+			if v := &r.votes[j]; v.votes() && m.fresh(r, v, now) && v.at.After(newest) {
 				newest = v.at
 			}
 		}

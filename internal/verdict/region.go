@@ -147,7 +147,7 @@ func (m *machine) survey(views map[string]*view, now time.Time) {
 func (m *machine) countVotes(v *view, r *regionVotes, now time.Time) {
 	for j := range r.votes {
 		x := &r.votes[j]
-		if !m.fresh(r, x, now) {
+		if x.untried || !m.fresh(r, x, now) {
 			continue
 		}
 		p := v.probers[x.prober]

@@ -21,11 +21,15 @@ type vote struct {
 	fail     bool
 	soft     bool
 	abstain  bool
+	untried  bool // its prober could not or may not try: it says nothing
 	returned bool // well, and the vote before it abstained
 	message  string
 	duration time.Duration
 	evidence []byte
 }
+
+// votes reports whether it says something about the target.
+func (v *vote) votes() bool { return !v.abstain && !v.untried }
 
 type regionVotes struct {
 	name     string
@@ -61,7 +65,8 @@ func (m *machine) accept(r model.Result, now time.Time) bool {
 	}
 	reg := m.region(r.Region)
 	v := vote{
-		prober: r.Prober, start: r.Start, at: end, abstain: r.Abstain, fail: r.Success == m.check.Inverted,
+		prober: r.Prober, start: r.Start, at: end, abstain: r.Abstain && !r.Untried, untried: r.Untried,
+		fail: !r.Untried && r.Success == m.check.Inverted,
 		soft: r.Degraded && !m.check.Inverted, message: r.Message, duration: r.Duration,
 	}
 	if v.fail && len(r.Evidence) <= maxEvidence {
@@ -73,7 +78,7 @@ func (m *machine) accept(r model.Result, now time.Time) bool {
 			if !r.Start.After(held.start) && now.Sub(held.at) < m.ttl {
 				return false
 			}
-			v.returned = held.abstain && !v.abstain && !v.fail
+			v.returned = held.abstain && v.votes() && !v.fail
 			reg.votes[i] = v
 			return true
 		}
@@ -107,7 +112,7 @@ func (m *machine) stand(r *regionVotes, now time.Time) (standing, *vote) {
 		if newest == nil {
 			newest = v
 		}
-		if v.abstain || !m.fresh(r, v, now) || n >= copies {
+		if !v.votes() || !m.fresh(r, v, now) || n >= copies {
 			continue
 		}
 		n++

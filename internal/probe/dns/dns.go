@@ -183,8 +183,10 @@ func (p *dnsProbe) Run(ctx context.Context) probe.Outcome {
 	}
 	var f found
 	err := errors.New("no resolver is configured on this machine; name one in dns.resolvers")
+	untried := true // nobody was asked
 	for i, r := range resolvers {
 		f, err = p.ask(ctx, r, len(resolvers)-i)
+		untried = untried && probe.Untried(err)
 		if err == nil || ctx.Err() != nil {
 			break
 		}
@@ -202,6 +204,7 @@ func (p *dnsProbe) Run(ctx context.Context) probe.Outcome {
 	}
 	if err != nil {
 		put("probe_dns_query_succeeded", 0)
+		out.Untried = untried
 		out.Message = f.server + ": " + probe.Reason(err)
 		if f.server == "" {
 			out.Message = probe.Reason(err)

@@ -195,7 +195,7 @@ func (p *grpcProbe) judge(reply *healthpb.HealthCheckResponse, err, dialErr erro
 	out.Samples = facts.Samples(out.Samples)
 	switch code := status.Code(err); {
 	case dialErr != nil:
-		out.Message = probe.Reason(dialErr)
+		out.Message, out.Untried = probe.Reason(dialErr), probe.Untried(dialErr)
 	case code == codes.DeadlineExceeded:
 		out.Message = "timed out"
 	case code == codes.Canceled:

@@ -76,7 +76,7 @@ func (p *httpProbe) Run(ctx context.Context) probe.Outcome {
 	st.total = time.Since(start)
 	var out probe.Outcome
 	if err != nil {
-		out.Message = message(err)
+		out.Message, out.Untried = message(err), probe.Untried(err)
 		if st.facts == nil {
 			st.facts = tlsinfo.FromError(err)
 		}

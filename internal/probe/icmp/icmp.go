@@ -133,7 +133,7 @@ func (p *icmpProbe) judge(route probe.Route, t tally, err error) probe.Outcome {
 	}
 	switch {
 	case t.got == 0 && err != nil:
-		out.Message = probe.Reason(err)
+		out.Message, out.Untried = probe.Reason(err), probe.Untried(err) && t.sent == 0
 	case t.got == 0:
 		out.Message = fmt.Sprintf("no answer to %d echoes", t.sent)
 	default:

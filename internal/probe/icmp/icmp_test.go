@@ -87,6 +87,7 @@ func TestUnreachableIsSaid(t *testing.T) {
 func TestRefusedByPolicy(t *testing.T) {
 	out := probetest.Run(t, icmp.Kind{}, "169.254.169.254", "", 20*time.Second)
 	require.False(t, out.Success)
+	require.True(t, out.Untried)
 	require.Contains(t, out.Message, "refused")
 }
 

@@ -10,6 +10,8 @@ import (
 	xicmp "golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"panoptes/internal/probe"
 )
 
 // conn sends and receives ICMP packets of one address family.
@@ -43,7 +45,7 @@ func open(a netip.Addr) (conn, error) {
 	if raw {
 		var err2 error
 		if c, err2 = xicmp.ListenPacket(nets[1], any); err2 != nil {
-			return nil, fmt.Errorf("this worker may not send ICMP: allow its group in net.ipv4.ping_group_range or give it CAP_NET_RAW (%w)", err)
+			return nil, probe.NotTried(fmt.Errorf("this worker may not send ICMP: allow its group in net.ipv4.ping_group_range or give it CAP_NET_RAW (%w)", err))
 		}
 	}
 	if c4 := c.IPv4PacketConn(); c4 != nil {

@@ -117,7 +117,7 @@ func (p *tcpProbe) Run(ctx context.Context) probe.Outcome {
 	var out probe.Outcome
 	out.Samples = route.Samples(make([]probe.Sample, 0, 12))
 	if err != nil {
-		out.Message = probe.Reason(err)
+		out.Message, out.Untried = probe.Reason(err), probe.Untried(err)
 		out.Evidence = map[string]any{"address": addr(route), "error": out.Message}
 		return out
 	}

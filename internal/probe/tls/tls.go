@@ -83,7 +83,7 @@ func (p *tlsProbe) Run(ctx context.Context) probe.Outcome {
 	conn, route, err := p.env.Connect(ctx, "tcp", p.host, p.port, p.cfg.IPFamily)
 	out := probe.Outcome{Samples: route.Samples(make([]probe.Sample, 0, 10))}
 	if err != nil {
-		out.Message = probe.Reason(err)
+		out.Message, out.Untried = probe.Reason(err), probe.Untried(err)
 		out.Evidence = map[string]any{"address": route.Addr.String(), "error": out.Message}
 		return out
 	}

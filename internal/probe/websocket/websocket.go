@@ -167,7 +167,7 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		out.Message = reason(err, status)
+		out.Message, out.Untried = reason(err, status), probe.Untried(err)
 	}
 	if p.expect != nil && status == 101 {
 		out.Assertions = append(out.Assertions, model.AssertionResult{Text: "receives " + p.expect.Text, Found: probe.Line(message), Passed: err == nil})

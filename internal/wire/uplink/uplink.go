@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"panoptes/internal/model"
@@ -70,6 +71,7 @@ type Hello struct {
 	Addresses []string          `json:"addresses,omitempty"` // of the machine, without loopback
 	Labels    map[string]string `json:"labels,omitempty"`    // of the agent's own file
 	Checks    bool              `json:"checks,omitempty"`    // it may be given checks
+	Kinds     []string          `json:"kinds,omitempty"`     // of these kinds only; empty for all
 	Backlog   int64             `json:"backlog,omitempty"`   // bytes in its buffer
 	Update    *UpdateState      `json:"update,omitempty"`    // of its own program; nil: it does not renew itself
 	Actions   bool              `json:"actions,omitempty"`   // its file lets something be restarted from here
@@ -85,6 +87,9 @@ func (h *Hello) Validate() error {
 	}
 	if h.Run == "" {
 		inv.Add("run", "must be given")
+	}
+	if len(h.Kinds) > 64 || slices.ContainsFunc(h.Kinds, func(k string) bool { return len(k) > 64 }) {
+		inv.Add("kinds", "must be 64 names of 64 bytes at most")
 	}
 	if len(h.Hostname) > 255 {
 		inv.Add("hostname", "must have 255 bytes at most")
