@@ -20,6 +20,7 @@ func BenchmarkScrape(b *testing.B) {
 	defer srv.Close()
 	job := uplink.ScrapeJob{Job: "x", Targets: []string{strings.TrimPrefix(srv.URL, "http://")}}
 	t := newTarget(job, job.Targets[0], srv.Client(), func(int) bool { return true })
+	t.slots = make(chan struct{}, 1)
 	b.ReportAllocs()
 	for i := int64(1); b.Loop(); i++ {
 		if _, err := t.scrape(b.Context(), i); err != nil {

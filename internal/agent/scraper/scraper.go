@@ -33,7 +33,7 @@ const (
 	defaultSamples  = 5_000  // of one answer
 	defaultSeries   = 10_000 // of all targets
 	maxBody         = 10 << 20
-	atOnce          = 4 // scrapes, so that memory stays bounded
+	atOnce          = 16 // answers that are read, so that memory stays bounded
 )
 
 // Config is the block "scrape" of the agent's own file.
@@ -208,7 +208,7 @@ func (s *Scraper) targets() map[string]*target {
 				continue
 			}
 			t := newTarget(job, a, client(job, dial), s.room)
-			t.key = key
+			t.key, t.slots = key, s.slots
 			out[key] = t
 		}
 	}
@@ -273,15 +273,9 @@ func (s *Scraper) loop(ctx context.Context, t *target, emit func(model.Batch)) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		select {
-		case s.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		sctx, cancel := context.WithTimeout(ctx, timeout)
 		b, err := t.scrape(sctx, time.Now().UnixMilli())
 		cancel()
-		<-s.slots
 		if ctx.Err() != nil {
 			return
 		}

@@ -341,3 +341,36 @@ func TestJobsNameTheirFaults(t *testing.T) {
 		require.ErrorContains(t, err, field+":", "%+v", j)
 	}
 }
+
+// Targets that take a connection and do not answer, or begin to and do not go on,
+// keep nobody from those that do.
+func TestTargetsThatHangHoldUpNoOthers(t *testing.T) {
+	t.Parallel()
+	const each = 20
+	var hung atomic.Int64
+	over := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hung.Add(1)
+		if r.URL.Path == "/begins" {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-over
+	}))
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(over) })
+	addr := strings.TrimPrefix(srv.URL, "http://")
+	var jobs []uplink.ScrapeJob
+	for i := range each {
+		for _, path := range []string{"/silent", "/begins"} {
+			jobs = append(jobs, uplink.ScrapeJob{Job: fmt.Sprint(path, i), Targets: []string{addr}, Path: path, Interval: model.Duration(time.Minute), Timeout: model.Duration(time.Minute)})
+		}
+	}
+	s, out := start(t, scraper.Config{Jobs: jobs}, scraper.Deps{DialServers: (&net.Dialer{}).DialContext})
+	require.Eventually(t, func() bool { return hung.Load() == 2*each }, 40*time.Second, 5*time.Millisecond, "all are asked")
+	good := newExporter(t, "x 1\n")
+	b, err := json.Marshal([]uplink.ScrapeJob{job("good", good)})
+	require.NoError(t, err)
+	require.NoError(t, s.Configure(uplink.Settings{Scrapes: b}))
+	out.has(t, `{__name__="up", instance="`+good.port()+`", job="good"}`, 1)
+}

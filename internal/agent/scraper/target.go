@@ -1,6 +1,7 @@
 package scraper
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type target struct {
 	url    string
 	key    string // what it is: another key is another target
 	client *http.Client
+	slots  chan struct{} // of all targets together: one is held while an answer is read
 	own    []pair // labels of all its series
 
 	known  map[string]*series
@@ -213,11 +215,23 @@ func (t *target) fetch(ctx context.Context, at int64, out *model.Batch) (kept, c
 	default:
 		return 0, 0, fmt.Errorf("answers in %.60q, which is neither Prometheus' text format nor OpenMetrics", kind)
 	}
+	// Until the answer itself comes a target holds nothing that others wait for: it
+	// may never come.
+	answer := bufio.NewReaderSize(resp.Body, 512)
+	if _, err := answer.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return 0, 0, err
+	}
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	}
 	limit := t.job.MaxSamples
 	if limit == 0 {
 		limit = defaultSamples
 	}
-	body := &bounded{r: resp.Body, left: maxBody}
+	body := &bounded{r: answer, left: maxBody}
 	err = eachLine(body, kind == "application/openmetrics-text", func(l line) error {
 		if count++; count > limit {
 			return fmt.Errorf("%w: more than %d samples; raise max_samples or have the target expose fewer", model.ErrLimit, limit)
