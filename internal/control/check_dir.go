@@ -29,31 +29,32 @@ func CheckDir(dir string) error {
 	if begun(dir) {
 		return nil // an interrupted first start; the next one begins anew
 	}
-	if err := checkWAL(filepath.Join(member, "wal"), filepath.Join(member, "snap")); err != nil {
+	if _, err := readWAL(filepath.Join(member, "wal"), filepath.Join(member, "snap")); err != nil {
 		return err
 	}
 	return checkDB(filepath.Join(member, "snap", "db"))
 }
 
-func checkWAL(walDir, snapDir string) error {
+// readWAL reads the log and returns how much of it is known to be agreed on.
+func readWAL(walDir, snapDir string) (commit uint64, err error) {
 	if !wal.Exist(walDir) {
-		return fmt.Errorf("check configuration store: %s has no log although the member exists", walDir)
+		return 0, fmt.Errorf("check configuration store: %s has no log although the member exists", walDir)
 	}
 	files, err := filepath.Glob(filepath.Join(walDir, "*.wal"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, f := range files {
 		if st, err := os.Stat(f); err != nil {
-			return fmt.Errorf("check configuration store: %w", err)
+			return 0, fmt.Errorf("check configuration store: %w", err)
 		} else if st.Size() == 0 {
-			return fmt.Errorf("check configuration store: log segment %s is empty", f)
+			return 0, fmt.Errorf("check configuration store: log segment %s is empty", f)
 		}
 	}
 	lg := zap.NewNop()
 	snaps, err := wal.ValidSnapshotEntries(lg, walDir)
 	if err != nil {
-		return fmt.Errorf("check configuration store's log %s: %w", walDir, err)
+		return 0, fmt.Errorf("check configuration store's log %s: %w", walDir, err)
 	}
 	start := &walpb.Snapshot{}
 	if newest, err := snap.New(lg, snapDir).LoadNewestAvailable(snaps); err == nil {
@@ -61,12 +62,13 @@ func checkWAL(walDir, snapDir string) error {
 		index, term := md.GetIndex(), md.GetTerm()
 		start.Index, start.Term = &index, &term
 	} else if !errors.Is(err, snap.ErrNoSnapshot) {
-		return fmt.Errorf("check configuration store's snapshots %s: %w", snapDir, err)
+		return 0, fmt.Errorf("check configuration store's snapshots %s: %w", snapDir, err)
 	}
-	if _, err := wal.Verify(lg, walDir, start); err != nil {
-		return fmt.Errorf("check configuration store's log %s: %w", walDir, err)
+	state, err := wal.Verify(lg, walDir, start)
+	if err != nil {
+		return 0, fmt.Errorf("check configuration store's log %s: %w", walDir, err)
 	}
-	return nil
+	return state.GetCommit(), nil
 }
 
 func checkDB(path string) error {

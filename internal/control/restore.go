@@ -36,7 +36,7 @@ const restoredKey = ownPrefix + "restored"
 // the keys of a snapshot (Control.Snapshot). It is a new store: its revision
 // goes on above that of the snapshot, so that nobody sees time run backwards,
 // and members of the one before are strangers to it.
-func Restore(ctx context.Context, cfg Config, snapshot string, logger *slog.Logger) (_ Restored, err error) {
+func Restore(ctx context.Context, cfg Config, snapshot string, logger *slog.Logger) (Restored, error) {
 	if memberExists(cfg.Dir) {
 		return Restored{}, fmt.Errorf("restore configuration store: %w: %s holds one already", model.ErrConflict, cfg.Dir)
 	}
@@ -44,6 +44,11 @@ func Restore(ctx context.Context, cfg Config, snapshot string, logger *slog.Logg
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore configuration store: %w", err)
 	}
+	return restoreKeys(ctx, cfg, kvs, revision, logger)
+}
+
+// restoreKeys founds a store with the keys, whose revision goes on above the given one.
+func restoreKeys(ctx context.Context, cfg Config, kvs map[string][]byte, revision int64, logger *slog.Logger) (_ Restored, err error) {
 	// Nobody is to be heard or reached meanwhile.
 	cfg.PeerTLS, cfg.PeerAddr, cfg.PeerAdvertise, cfg.ClientAddr, cfg.ClientAdvertise = TLSFiles{}, "127.0.0.1:0", "", "", ""
 	cfg.Join, cfg.Initial, cfg.Endpoints = false, nil, nil
@@ -119,16 +124,21 @@ func readSnapshot(path string) (kvs map[string][]byte, revision int64, err error
 	if err := checkSnapshot(path); err != nil {
 		return nil, 0, err
 	}
+	return readKeys(path)
+}
+
+// readKeys reads those of a database that nobody writes.
+func readKeys(path string) (kvs map[string][]byte, revision int64, err error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 2 * time.Second})
 	if err != nil {
-		return nil, 0, fmt.Errorf("open snapshot: %w", err)
+		return nil, 0, fmt.Errorf("open database: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	kvs = map[string][]byte{}
 	err = db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte("key"))
 		if b == nil {
-			return fmt.Errorf("%w: the snapshot holds no keys", model.ErrDamaged)
+			return fmt.Errorf("%w: the database holds no keys", model.ErrDamaged)
 		}
 		// A key is a revision, so they come in the order in which they were written.
 		return b.ForEach(func(k, v []byte) error {
