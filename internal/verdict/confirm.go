@@ -58,6 +58,39 @@ func (e *Engine) startRelease(ctx context.Context, s *shard, m *machine) {
 	})
 }
 
+// reviews reports whether a check whose maintenance is over has to wait for
+// fresh votes. In a window nobody confirms what fails, so that all regions are
+// asked before people hear of it, and what works by then has not been down. The
+// caller holds the shard's lock.
+func (e *Engine) reviews(ctx context.Context, m *machine, to model.Status, now time.Time) bool {
+	if to != model.StatusDown && to != model.StatusDegraded && to != model.StatusUnknown || to == m.told || e.deps.Prober == nil {
+		return false
+	}
+	if m.review != 0 && m.review == m.rounds {
+		if m.held(now) {
+			return true
+		}
+		if d, _, ok := m.judge(now); ok && d == m.told {
+			m.decide(d)
+			m.fails, m.goods = 0, 0
+		}
+		return false
+	}
+	s, regions := e.shard(m.check.ID), m.askable()
+	limit := (fastRetries+1)*m.check.Timeout.D() + fastRetries*fastRetryPause + roundSlack
+	if len(regions) > 1 {
+		limit = m.check.Timeout.D() + roundSlack
+	}
+	e.begin(ctx, s, m, now, limit, func(rctx context.Context, id string) {
+		e.ask(ctx, rctx, s, id, regions)
+		if len(regions) == 1 && e.regionFails(s, id, regions[0]) {
+			e.retryHere(ctx, rctx, s, id, regions[0])
+		}
+	}, nil)
+	m.review = m.round
+	return true
+}
+
 // askAgain asks a region whose worker could not try: another one there may be
 // able to. It is no confirmation, what it finds counts as any result does. The
 // caller holds the shard's lock.

@@ -134,9 +134,17 @@ func (e *Engine) look(ctx context.Context, m *machine, now time.Time) {
 func (e *Engine) settle(ctx context.Context, m *machine, now time.Time) {
 	to := m.overlay()
 	if to == m.visible || !e.may(m, now) {
+		if to == model.StatusMaintenance {
+			m.review = 0
+		}
 		e.release(m)
 		return
 	}
+	if m.visible == model.StatusMaintenance && e.reviews(ctx, m, to, now) {
+		return
+	}
+	to = m.overlay() // as it is after that
+	m.review = 0
 	ancestorDown := e.ancestorDown(m.check.ID)
 	if to == model.StatusDown && !ancestorDown && e.waits(ctx, m, now) {
 		return

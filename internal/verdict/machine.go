@@ -44,6 +44,7 @@ type machine struct {
 	rounds    int
 	holdUntil time.Time
 	answered  chan struct{} // closed when that confirmation has ended
+	review    int           // number of the round that looks again after maintenance; 0 for none
 
 	inquired    time.Time // when a child had this check asked about last
 	parentAsked time.Time // when this child had its parent asked about last

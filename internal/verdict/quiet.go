@@ -78,7 +78,7 @@ func (e *Engine) listen(now time.Time, cut bool) {
 
 // startAnew makes the votes so far worthless and gives new ones time to come.
 func (m *machine) startAnew(now time.Time) {
-	m.from, m.round = now, 0
+	m.from, m.round, m.review = now, 0, 0
 	m.fails, m.goods, m.alone = 0, 0, time.Time{}
 	m.graceUntil = now.Add(max(m.ttl, newsPause))
 	for i := range m.regions {

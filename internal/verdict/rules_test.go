@@ -207,6 +207,50 @@ func TestRecoveryDuringMaintenanceIsTold(t *testing.T) {
 	})
 }
 
+// What fails in a window is not confirmed then: before people hear of it at the
+// end all regions look again.
+func TestWhatFailedInMaintenanceIsConfirmedAtItsEnd(t *testing.T) {
+	for _, regions := range [][]string{{"eu"}, three} {
+		for _, back := range []bool{true, false} {
+			scene(t, regions, func(w *world) {
+				minute := func(c *model.Check) { c.Interval, c.RecoverAfter = model.Duration(time.Minute), 2 }
+				w.engine.Update([]model.Check{check(minute)}, []model.Maintenance{window(time.Now().Add(time.Minute), 2*time.Minute)})
+				w.report("c1", regions...)
+				for range 2 {
+					w.wait(time.Minute)
+					w.report("c1", regions...)
+				}
+				w.expect("pending>up", "up>maintenance")
+				for _, r := range regions {
+					w.set(r, "connection refused")
+				}
+				w.wait(time.Second)
+				w.report("c1", regions...)
+				if back {
+					for _, r := range regions {
+						w.set(r, "")
+					}
+				}
+				w.wait(57 * time.Second)
+				w.expect()
+				require.Empty(t, w.asks(), "nobody is asked in the window")
+				w.wait(10 * time.Second)
+				if back {
+					w.expect("maintenance>up")
+					require.ElementsMatch(t, regions, w.asks())
+					return
+				}
+				w.expect("maintenance>down+")
+				if len(regions) == 1 {
+					require.Len(t, w.asks(), 3, "and twice more where nobody else can confirm")
+				} else {
+					require.ElementsMatch(t, regions, w.asks())
+				}
+			})
+		}
+	}
+}
+
 func family(w *world) {
 	parent := check(func(c *model.Check) { c.ID, c.Name = "p1", "router" })
 	child := check(func(c *model.Check) { c.Parent = "router" })
