@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 // Filesystems measures the mounted file systems. One that does not answer (a
 // network file system whose server is gone) is reported as such and left
-// alone until it does.
+// alone until it does; one that answers late is reported a round later.
 type Filesystems struct {
 	proc, root    source.Tree
 	mounts, types *regexp.Regexp
@@ -31,8 +32,9 @@ type Filesystems struct {
 	list          []mount         // those of a network last: they may cost the time of the others
 	answered      map[string]bool // by path: it did so before
 
-	mu    sync.Mutex
-	stuck map[string]bool
+	mu    sync.Mutex            // guards what follows
+	stuck map[string]bool       // asked, and did not answer in time
+	late  map[string]lateAnswer // what came after its time
 }
 
 type mount struct {
@@ -46,6 +48,9 @@ type mount struct {
 const (
 	maxMounts = 1000
 	maxStuck  = 32 // then no others are asked but local ones that have answered before
+
+	lateFirst = 10 * time.Minute // how old a late answer may be when it is reported first
+	lateAgain = time.Minute      // and for how long again, while there is no newer one
 )
 
 // network are the types that hang when another machine or process does.
@@ -55,7 +60,7 @@ var network = regexp.MustCompile(`^(nfs|cifs|smb|ceph|fuse|9p|afs|lustre|gluster
 // that match the expressions are left out; nil leaves none out.
 func NewFilesystems(proc, root source.Tree, mounts, types *regexp.Regexp) *Filesystems {
 	return &Filesystems{proc: proc, root: root, mounts: mounts, types: types, wait: 500 * time.Millisecond,
-		statfs: unix.Statfs, answered: map[string]bool{}, stuck: map[string]bool{}}
+		statfs: unix.Statfs, answered: map[string]bool{}, stuck: map[string]bool{}, late: map[string]lateAnswer{}}
 }
 
 // Name implements metric.Collector.
@@ -64,6 +69,15 @@ func (c *Filesystems) Name() string { return "filesystem" }
 type answer struct {
 	st  unix.Statfs_t
 	err error
+}
+
+// lateAnswer is that of a file system that took longer than a round waits. The
+// next round reports it.
+type lateAnswer struct {
+	answer
+	at   time.Time
+	took time.Duration
+	used time.Time // when it was reported first
 }
 
 // Collect implements metric.Collector.
@@ -96,6 +110,15 @@ func (c *Filesystems) ask(ctx context.Context, out *metric.Batch, list []mount) 
 		c.mu.Lock()
 		stuck, many := c.stuck[m.path], len(c.stuck) >= maxStuck
 		c.mu.Unlock()
+		if a, ok := c.overdue(m.path); ok {
+			c.answered[m.path] = true
+			c.tell(out, m, &a.answer)
+			if !stuck && !many && a.took >= c.wait {
+				c.hung(m.path)
+				go c.measure(m.path)
+			}
+			continue
+		}
 		if stuck || many && (m.remote || !c.answered[m.path]) {
 			c.report(out, m, nil, "mountpoint timeout")
 			continue
@@ -105,11 +128,7 @@ func (c *Filesystems) ask(ctx context.Context, out *metric.Batch, list []mount) 
 		select {
 		case a := <-answers:
 			c.answered[m.path] = true
-			if a.err != nil {
-				c.report(out, m, nil, a.err.Error())
-			} else {
-				c.report(out, m, &a.st, "")
-			}
+			c.tell(out, m, &a)
 		case <-timer.C:
 			c.hung(m.path)
 			c.report(out, m, nil, "mountpoint timeout")
@@ -128,24 +147,71 @@ func (c *Filesystems) hung(path string) {
 	c.mu.Unlock()
 }
 
+// overdue is the late answer of a file system, unless it is too old. That of one
+// that is slow stays until there is a newer one; one that was quick is asked
+// again, and waited for, in the next round.
+func (c *Filesystems) overdue(path string) (lateAnswer, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.late[path]
+	if !ok {
+		return a, false
+	}
+	fresh := time.Since(a.at) <= lateFirst
+	if a.used.IsZero() {
+		a.used = time.Now()
+	} else {
+		fresh = time.Since(a.used) <= lateAgain
+	}
+	if !fresh || a.took < c.wait {
+		delete(c.late, path)
+	} else {
+		c.late[path] = a
+	}
+	return a, fresh
+}
+
+// measure asks a file system for which nobody waits.
+func (c *Filesystems) measure(path string) {
+	began := time.Now()
+	var a answer
+	a.err = c.statfs(path, &a.st)
+	c.keep(path, a, began)
+}
+
+func (c *Filesystems) keep(path string, a answer, began time.Time) {
+	now := time.Now()
+	c.mu.Lock()
+	delete(c.stuck, path)
+	c.late[path] = lateAnswer{answer: a, at: now, took: now.Sub(began)}
+	c.mu.Unlock()
+}
+
 func (c *Filesystems) serve(todo <-chan string, answers chan<- answer, quit <-chan struct{}) {
 	for {
 		select {
 		case <-quit:
 			return
 		case path := <-todo:
+			began := time.Now()
 			var a answer
 			a.err = c.statfs(path, &a.st)
 			select {
 			case answers <- a:
 			case <-quit: // too late: nobody waits any more
-				c.mu.Lock()
-				delete(c.stuck, path)
-				c.mu.Unlock()
+				c.keep(path, a, began)
 				return
 			}
 		}
 	}
+}
+
+func (c *Filesystems) tell(out *metric.Batch, m mount, a *answer) {
+	if a.err != nil {
+		c.report(out, m, nil, a.err.Error())
+		return
+	}
+	c.report(out, m, &a.st, "")
 }
 
 func (c *Filesystems) report(out *metric.Batch, m mount, st *unix.Statfs_t, fault string) {
@@ -204,11 +270,16 @@ func (c *Filesystems) read() error {
 	})
 	before := c.answered
 	c.answered = make(map[string]bool, len(c.list))
+	there := make(map[string]bool, len(c.list))
 	for _, m := range c.list {
+		there[m.path] = true
 		if before[m.path] {
 			c.answered[m.path] = true
 		}
 	}
+	c.mu.Lock()
+	maps.DeleteFunc(c.late, func(path string, _ lateAnswer) bool { return !there[path] })
+	c.mu.Unlock()
 	if len(c.list) == 0 && len(c.raw) > 0 && !bytes.Contains(c.raw, []byte(" - ")) {
 		c.raw = nil
 		return fmt.Errorf("%s has no mounts", c.proc.Path("1/mountinfo"))

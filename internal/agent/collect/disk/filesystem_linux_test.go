@@ -149,6 +149,90 @@ func TestReadonlyIsTheHosts(t *testing.T) {
 	require.Equal(t, map[string]float64{"/": 0, "/view": 0, "/disk": 1, "/broken": 1}, look(t, "self"))
 }
 
+// A file system that takes longer than a round waits has a size all the same: the
+// one that it had a round ago, and it costs no wait. One that stops answering is
+// reported as such soon.
+func TestSlowMountHasItsSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(dir+"/1", 0o755))
+		require.NoError(t, os.WriteFile(dir+"/1/mountinfo", []byte("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /slow rw - nfs4 server:/x rw\n"), 0o644))
+		var takes, blocks atomic.Int64
+		c := NewFilesystems(source.Tree{Root: dir}, source.Tree{Root: "/"}, nil, nil)
+		c.statfs = func(path string, st *unix.Statfs_t) error {
+			st.Bsize, st.Blocks = 4096, 10
+			if path == "/slow" {
+				st.Blocks = uint64(blocks.Load())
+				time.Sleep(time.Duration(takes.Load()))
+			}
+			return nil
+		}
+		round := func(every time.Duration) (size float64, fault string) {
+			b := metric.NewBatch(100)
+			b.Reset(1)
+			began := time.Now()
+			require.NoError(t, c.Collect(context.Background(), b))
+			require.LessOrEqual(t, time.Since(began), c.wait)
+			size = -1
+			for _, s := range b.Samples() {
+				if s.Labels.Get("mountpoint") == "/slow" {
+					fault += s.Labels.Get("device_error")
+					if s.Labels.Get("__name__") == "node_filesystem_size_bytes" {
+						size = s.V
+					}
+				}
+			}
+			time.Sleep(every - time.Since(began))
+			return size, fault
+		}
+		takes.Store(int64(600 * time.Millisecond))
+		blocks.Store(1)
+		_, fault := round(15 * time.Second)
+		require.NotEmpty(t, fault)
+		for i := range 5 {
+			blocks.Store(int64(i + 2))
+			began := time.Now()
+			size, fault := round(15 * time.Second)
+			require.Empty(t, fault, "round %d", i)
+			require.Equal(t, float64(4096*(i+1)), size, "round %d", i)
+			require.Equal(t, 15*time.Second, time.Since(began))
+		}
+		// Rounds may be far from each other, or nearer than the answer takes.
+		for _, every := range []time.Duration{5 * time.Minute, time.Second} {
+			takes.Store(int64(1500 * time.Millisecond))
+			for i := range 5 {
+				_, fault = round(every)
+				require.Empty(t, fault, "round %d, every %s", i, every)
+			}
+		}
+		// It is quick again: the size is today's.
+		takes.Store(0)
+		for range 3 {
+			round(15 * time.Second)
+		}
+		blocks.Store(100)
+		size, fault := round(15 * time.Second)
+		require.Empty(t, fault)
+		require.Equal(t, 409600., size)
+		// It hangs.
+		takes.Store(int64(600 * time.Millisecond))
+		round(15 * time.Second)
+		takes.Store(int64(time.Hour))
+		round(15 * time.Second)
+		for range 6 {
+			round(15 * time.Second)
+		}
+		began := time.Now()
+		for range 10 {
+			size, fault = round(15 * time.Second)
+			require.NotEmpty(t, fault)
+			require.Negative(t, size)
+		}
+		require.Equal(t, 150*time.Second, time.Since(began))
+		time.Sleep(time.Hour)
+	})
+}
+
 func TestUnescape(t *testing.T) {
 	require.Equal(t, "a b\\c\\", unescape([]byte(`a\040b\134c\`)))
 	require.Equal(t, `\99`, unescape([]byte(`\99`)))
