@@ -26,6 +26,9 @@ func CheckDir(dir string) error {
 	} else if err != nil {
 		return fmt.Errorf("check configuration store: %w", err)
 	}
+	if older := filepath.Join(dir, olderFile); exists(older) {
+		return fmt.Errorf("check configuration store: %w (%s says so)", errOlder, older)
+	}
 	if begun(dir) {
 		return nil // an interrupted first start; the next one begins anew
 	}

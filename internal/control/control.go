@@ -129,7 +129,7 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	c.space.check()
 	var gone atomic.Bool // others said that this member was removed
-	bridge := newBridge(c.log, func(msg string) { c.fatal.CompareAndSwap(nil, &msg) }, func() { gone.Store(true) })
+	bridge := newBridge(c.log, func(msg string) { c.fatal.CompareAndSwap(nil, &msg) }, c.isOlder, func() { gone.Store(true) })
 	stopLog := bridge.run()
 	defer stopLog()
 
@@ -277,7 +277,10 @@ func (c *Control) shut() {
 	c.cancel()
 }
 
-var errRemoved = errors.New("removed from the cluster")
+var (
+	errRemoved = errors.New("removed from the cluster")
+	errOlder   = errors.New("its files are older than what this server told the others, as when the disk or the machine was set back to an earlier state")
+)
 
 // leave notes for this and later starts that this server is no member any more.
 func (c *Control) leave() {
@@ -286,6 +289,15 @@ func (c *Control) leave() {
 	if err := writeMark(c.cfg.Dir, removedFile, c.cfg.NodeID+"\n"); err != nil {
 		c.log.Warn("the removal is not noted in the directory", "err", err)
 	}
+}
+
+// isOlder notes for this and later starts that the files are from before what
+// this member told the others. CheckDir reports it then.
+func (c *Control) isOlder() {
+	if err := writeMark(c.cfg.Dir, olderFile, ""); err != nil {
+		c.log.Warn("that the files are too old is not noted in the directory", "err", err)
+	}
+	c.died(errOlder)
 }
 
 func (c *Control) died(err error) {

@@ -9,13 +9,16 @@ import (
 	"strings"
 )
 
-// Two small files beside etcd's own say what etcd's cannot.
+// Small files beside etcd's own say what etcd's cannot.
 const (
 	// beginFile is there while a member is founded or joins for the first time:
 	// etcd's files are incomplete then, and worth nothing.
 	beginFile = "begin"
 	// removedFile holds the id of the node that was removed from the cluster.
 	removedFile = "removed"
+	// olderFile is there when the member's files turned out to be older than what
+	// the others have heard from it: etcd would end at each start.
+	olderFile = "older"
 )
 
 // memberExists says whether etcd has founded or joined a cluster in dir.
@@ -34,8 +37,12 @@ func beginMember(dir string) error {
 
 // begun says whether the member of dir never got to its first log file.
 func begun(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, beginFile))
-	return err == nil && !memberExists(dir)
+	return exists(filepath.Join(dir, beginFile)) && !memberExists(dir)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func wasRemoved(dir, nodeID string) bool {

@@ -20,6 +20,7 @@ import (
 type bridge struct {
 	log     *slog.Logger
 	fatal   func(msg string)
+	older   func() // the log lacks what this member acknowledged once
 	removed func() // others say that this member was removed
 	queue   chan line
 	dropped atomic.Int64
@@ -31,8 +32,8 @@ type line struct {
 	attrs []slog.Attr
 }
 
-func newBridge(log *slog.Logger, fatal func(string), removed func()) *bridge {
-	return &bridge{log: log.With("engine", "etcd"), fatal: fatal, removed: removed, queue: make(chan line, 256)}
+func newBridge(log *slog.Logger, fatal func(string), older, removed func()) *bridge {
+	return &bridge{log: log.With("engine", "etcd"), fatal: fatal, older: older, removed: removed, queue: make(chan line, 256)}
 }
 
 // run begins to write lines; the function it returns writes what is left and stops.
@@ -83,10 +84,16 @@ func (b *bridge) zap() *zap.Logger {
 
 // panicHook notes why etcd is about to panic. The panic itself goes on: etcd
 // recovers from some of them, and the others mean broken files, which CheckDir
-// is there to find.
+// is there to find. What it cannot find is a log that ends before what others
+// know this member to have: that would come again at each start, and ends the
+// goroutine only.
 type panicHook struct{ b *bridge }
 
 func (h panicHook) OnWrite(e *zapcore.CheckedEntry, f []zapcore.Field) {
+	if strings.HasPrefix(e.Message, "tocommit(") || strings.Contains(e.Message, "conflict with committed entry") {
+		h.b.older()
+		zapcore.WriteThenGoexit.OnWrite(e, f)
+	}
 	h.b.fatal(e.Message)
 	zapcore.WriteThenPanic.OnWrite(e, f)
 }

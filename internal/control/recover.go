@@ -71,12 +71,12 @@ func Recover(ctx context.Context, cfg Config, logger *slog.Logger) (Recovered, e
 	if err := recovery(ctx, cfg, known, &out, logger); err != nil {
 		return out, fmt.Errorf("recover configuration store: %w (the files as they were are in %s)", err, out.Copy)
 	}
-	return out, nil
+	return out, dropMark(cfg.Dir, olderFile)
 }
 
 // startAlone starts the member in cfg.Dir out of reach of others; end stops it.
 func startAlone(cfg Config, force bool, logger *slog.Logger) (eng *engine, end func() error, err error) {
-	bridge := newBridge(logger, func(string) {}, func() {})
+	bridge := newBridge(logger, func(string) {}, func() {}, func() {})
 	stopLog := bridge.run()
 	addr, err := resolveAddr(cfg.PeerAddr)
 	if err != nil {
