@@ -16,8 +16,9 @@ func TestJoinCopiesEverything(t *testing.T) {
 	a.compact()
 	a.put(series("late", 1), hoursAgo(5), 1) // out of order, in memory
 	b := c.add("b").start()
-	b.put(series("live", 1), hoursAgo(0), 1) // data flow already
-	a.put(series("live", 1), hoursAgo(0), 1)
+	live := hoursAgo(0)
+	b.put(series("live", 1), live, 1) // data flow already
+	a.put(series("live", 1), live, 1)
 	b.replica.Need(time.Time{}, time.Time{}, "joined")
 	require.False(t, b.replica.Status().Complete)
 	b.complete()

@@ -43,7 +43,7 @@ export async function open(
     [theme, language],
   );
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(45_000);
   page.on("console", (m) => {
     if (m.type() === "error" || (m.type() === "warning" && !m.text().includes("preload")))
       faults.push(`console: ${m.text()}`);
@@ -71,7 +71,7 @@ export async function axe(page) {
 }
 
 /** eventually repeats f until it answers truthfully, or fails after the time given. */
-export async function eventually(what, f, ms = 30_000) {
+export async function eventually(what, f, ms = 60_000) {
   const end = Date.now() + ms;
   let last;
   while (Date.now() < end) {

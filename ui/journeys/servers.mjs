@@ -79,7 +79,7 @@ await steps(
               } finally {
                 signal("SIGCONT");
               }
-              await page.getByTestId("split").waitFor({ state: "detached", timeout: 30_000 });
+              await page.getByTestId("split").waitFor({ state: "detached", timeout: 60_000 });
             },
           ],
         ]
