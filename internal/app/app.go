@@ -126,6 +126,7 @@ type App struct {
 	scrape  *scrape.Scraper
 	rules   *rules.Rules
 	pushes  *pushgateway.Pushgateway
+	jobGaps *jobGaps
 	self    *selfwatch.Watch
 
 	fleet      *hosts.Hosts
@@ -268,7 +269,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.relay},
 		{a.replica, a.query, a.events, uploader(a.uploader)},
 		{a.alerting},
-		{a.scrape, a.rules, a.pushes},
+		{a.scrape, a.jobGaps, a.rules, a.pushes},
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats, a.fleet, a.hostAlerts},
 		{rollover(a.rollover), a.worker, a.auth, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.rollouts), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl), run.Func(a.lookAtHistory),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.appendSamples, extra: a.verdict.Collect, log: a.log}},

@@ -44,13 +44,15 @@ func (a *App) openPlatform() (err error) {
 	if err != nil {
 		return err
 	}
+	a.jobGaps = newJobGaps(a.pki.NodeID(), func(b []byte) { a.cluster.Broadcast(partJobGaps, b) })
 	a.scrape, err = scrape.New(scrape.Config{Node: a.cfg.Node, Region: a.cfg.Region, FileDirs: sd}, scrape.Deps{
-		Appendable: a.relay, Takes: a.takesJob, Owns: a.ownsTarget, Dial: a.dial, Logger: a.logger("scrape"),
+		Appendable: a.relay, Takes: a.takesJob, Owns: a.ownsTarget, Lacking: a.jobGaps.lacking, Dial: a.dial, Logger: a.logger("scrape"),
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"part": "scrape"}, a.registry),
 	})
 	if err != nil {
 		return fmt.Errorf("open scraping: %w", err)
 	}
+	a.jobGaps.changed = a.scrape.OwnersChanged
 	external, err := url.Parse(a.externalURL())
 	if err != nil {
 		return fmt.Errorf("read external_url: %w", err)
@@ -75,6 +77,7 @@ func (a *App) openPlatform() (err error) {
 		return fmt.Errorf("open the push gateway: %w", err)
 	}
 	a.cluster.Part("pushgateway", cluster.Part{State: a.pushes.State, Merge: a.pushes.Merge})
+	a.cluster.Part(partJobGaps, cluster.Part{State: a.jobGaps.state, Merge: a.jobGaps.merge})
 	a.cluster.Part("ingest", cluster.Part{State: a.ingest.State, Merge: a.ingest.Merge})
 	return nil
 }
@@ -105,7 +108,7 @@ func (a *App) takesJob(j scrape.Job) bool {
 }
 
 func (a *App) ownsTarget(key string, j scrape.Job) bool {
-	w, ok := schedule.Owner(key, a.jobWorkers(j))
+	w, ok := a.jobGaps.owner(key, j.Name, a.jobWorkers(j))
 	return ok && w.ID == a.pki.NodeID()
 }
 

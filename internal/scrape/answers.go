@@ -158,3 +158,27 @@ func (s *Scraper) take(groups map[string][]*targetgroup.Group) {
 	}
 	s.found = found
 }
+
+// tellLacking says which jobs this server cannot do its share of, and reports
+// whether these are others than before.
+func (s *Scraper) tellLacking() bool {
+	now, list := time.Now(), []string{}
+	s.mu.Lock()
+	for name := range s.jobs {
+		if !s.found[name].known(now) {
+			list = append(list, name)
+		}
+	}
+	for _, p := range s.problems {
+		list = append(list, p.Job)
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	same := s.lacking != nil && slices.Equal(s.lacking, list)
+	s.lacking = list
+	s.mu.Unlock()
+	if !same && s.deps.Lacking != nil {
+		s.deps.Lacking(list)
+	}
+	return !same
+}

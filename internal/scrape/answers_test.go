@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -120,4 +123,60 @@ func TestTargetsStayWhileDiscoveryOfAChangedJobIsSilent(t *testing.T) {
 		}
 		return false
 	}, "it has said that there is none")
+}
+
+func TestOneThatDoesNotKnowTheTargetsLeavesThemToOthers(t *testing.T) {
+	db := openDB(t)
+	addr := serve(t, textFormat, "x 1\n")
+	url, say := lateList(t)
+	quick, sayQuick := lateList(t)
+	var groups []string
+	for i := range 40 {
+		groups = append(groups, fmt.Sprintf(`{"targets":[%q],"labels":{"i":"%d"}}`, addr, i))
+	}
+	sayQuick("[" + strings.Join(groups, ",") + "]")
+	var mu sync.Mutex
+	lacks := map[string][]string{"n1": {"j"}, "n2": {"j"}}
+	var servers []*scrape.Scraper
+	both := &live{nodes: []string{"n1", "n2"}}
+	for _, node := range both.list() {
+		s, _ := start(t, scrape.Config{Node: node}, scrape.Deps{Appendable: db,
+			Lacking: func(jobs []string) {
+				mu.Lock()
+				defer mu.Unlock()
+				lacks[node] = jobs
+				for _, s := range servers {
+					s.OwnersChanged()
+				}
+			},
+			Owns: func(key string, j scrape.Job) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				able := slices.DeleteFunc(both.list(), func(n string) bool { return slices.Contains(lacks[n], j.Name) })
+				return owner(key, able) == node
+			}})
+		mu.Lock()
+		servers = append(servers, s)
+		mu.Unlock()
+	}
+	job := func(url string, more string) model.Record {
+		return record(t, "j", "{scrape_interval: 1s, "+more+"http_sd_configs: [{url: '"+url+"', refresh_interval: 100ms}]}")
+	}
+	servers[0].Update([]model.Record{job(quick, "")})
+	servers[1].Update([]model.Record{job(url, "")})
+	count := func() (int, int) { return len(servers[0].Snapshot().Active), len(servers[1].Snapshot().Active) }
+	within(t, 20*time.Second, func() bool { n1, n2 := count(); return n1 == 40 && n2 == 0 }, "one knows them")
+	say("[" + strings.Join(groups, ",") + "]")
+	within(t, 20*time.Second, func() bool { n1, n2 := count(); return n1+n2 == 40 && n2 > 5 }, "both do")
+	// The job does not run any more on one: it lacks a file.
+	servers[0].Update([]model.Record{job(quick, "tls_config: {ca_file: /nowhere/ca.pem}, ")})
+	within(t, 20*time.Second, func() bool { n1, n2 := count(); return n1 == 0 && n2 == 40 }, "the other does its part")
+	// Stale markers would come after 2.1 intervals.
+	gone := time.Now()
+	within(t, 30*time.Second, func() bool { return time.Since(gone) > 4*time.Second })
+	for name, points := range stored(t, db, "__name__", "up") {
+		for _, p := range points {
+			require.False(t, p.Stale, name)
+		}
+	}
 }

@@ -50,6 +50,10 @@ type Deps struct {
 	// servers that see the same target. It is called for each target of each job
 	// and must be quick. nil = always.
 	Owns func(key string, j Job) bool
+	// Lacking is told for which jobs this server cannot do its share, at first and
+	// at each change: discovery has not answered, or the job does not run though it
+	// should. Run waits for it. nil = nobody asks.
+	Lacking func(jobs []string)
 	// Dial opens the connections to targets and to HTTP discovery; nil = net.Dialer.
 	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	Logger     *slog.Logger
@@ -76,6 +80,7 @@ type Scraper struct {
 	jobs     map[string]*job // by the record's name; nil before the first are taken over
 	problems []Problem       // of records that are not run
 	found    map[string]finding
+	lacking  []string // jobs, as they were told; nil before
 }
 
 // job is a record that is run.
@@ -210,6 +215,8 @@ func (s *Scraper) Run(ctx context.Context) error {
 		case <-again.C:
 			if s.hasProblems() {
 				s.takeOver(ctx, finder, sets)
+			} else if s.tellLacking() {
+				s.divide(ctx, sets)
 			}
 		case <-s.changed:
 			s.takeOver(ctx, finder, sets)
@@ -225,6 +232,7 @@ func (s *Scraper) Run(ctx context.Context) error {
 				return nil
 			}
 			s.take(groups)
+			s.tellLacking()
 			s.divide(ctx, sets)
 		}
 	}
@@ -310,6 +318,7 @@ func (s *Scraper) takeOver(ctx context.Context, finder *discovery.Manager, sets 
 	}
 	s.found, s.jobs, s.problems = kept, jobs, problems
 	s.mu.Unlock()
+	s.tellLacking()
 
 	// Jobs that are gone leave the engine's targets before its configuration, or
 	// it would ask for them in vain.
