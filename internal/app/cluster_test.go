@@ -73,23 +73,36 @@ func (m *member) end() error {
 	}
 }
 
+// settings are those of a server.
+func settings(t *testing.T, name, region string) config.Config {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Node, cfg.Region, cfg.DataDir, cfg.Bind = name, region, t.TempDir(), host
+	for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
+		*addr = freePort(t)
+	}
+	cfg.Probe.AllowLoopback = true
+	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
+	cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"
+	return cfg
+}
+
+// invite gives a server the way into the cluster of another.
+func invite(t *testing.T, via *member, cfg *config.Config) {
+	t.Helper()
+	code, token := call(t, via.app, "POST", "/v1/tokens", `{}`)
+	require.Equal(t, http.StatusCreated, code, token)
+	cfg.Join, cfg.Token = via.cfg.ClusterListen, model.Secret(token["token"].(string))
+}
+
 // grow starts servers, one in each region, that are one cluster.
 func grow(t *testing.T, regions ...string) []*member {
 	t.Helper()
 	var out []*member
 	for i, region := range regions {
-		cfg := config.Default()
-		cfg.Node, cfg.Region, cfg.DataDir, cfg.Bind = fmt.Sprintf("n%d", i+1), region, t.TempDir(), host
-		for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
-			*addr = freePort(t)
-		}
-		cfg.Probe.AllowLoopback = true
-		cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
-		cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"
+		cfg := settings(t, fmt.Sprintf("n%d", i+1), region)
 		if i > 0 {
-			code, token := call(t, out[0].app, "POST", "/v1/tokens", `{}`)
-			require.Equal(t, http.StatusCreated, code, token)
-			cfg.Join, cfg.Token = out[0].cfg.ClusterListen, model.Secret(token["token"].(string))
+			invite(t, out[0], &cfg)
 		}
 		m := &member{t: t, cfg: cfg}
 		m.start()
@@ -237,7 +250,7 @@ func TestTwoServersAreOne(t *testing.T) {
 		require.Eventually(t, func() bool { return statusOf(t, a, "site") == "down" && statusOf(t, b, "site") == "down" }, 20*time.Second, 50*time.Millisecond)
 		for _, s := range []*app.App{a, b} {
 			require.Eventually(t, func() bool {
-				_, list := call(t, s, "GET", "/v1/alerts", "")
+				_, list := call(t, s, "GET", "/v1/alerts?q=alertname%3D~Check.*", "")
 				items, _ := list["items"].([]any)
 				return len(items) == 1
 			}, 30*time.Second, 50*time.Millisecond, "every server raises it")

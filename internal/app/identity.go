@@ -132,13 +132,15 @@ func (a *App) addresses() model.Addresses {
 
 // lostIdentity is an error when the directory was used by a server whose
 // identity is gone. A new identity would be another server of another cluster,
-// over the data of the old one.
+// over the data of the old one. A node.json that names no cluster is not lost:
+// the first start ended before the identity was complete, and is done again.
 func (a *App) lostIdentity() error {
 	_, err := os.Stat(a.cfg.Path("pki", "roots.pem"))
-	if err != nil && !dataExists(a.cfg.Path("control", "member")) && len(a.fellows()) == 0 {
+	_, none := os.Stat(a.cfg.Path("pki", "node.json"))
+	if (err != nil || none == nil) && !dataExists(a.cfg.Path("control", "member")) && len(a.fellows()) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s holds the data of a server, but %s, which says which one it is, is not there: put it back from a backup; or remove the server from its cluster and join with a new token and an empty data directory",
+	return fmt.Errorf("%w: %s holds the data of a server, but %s, which says which one it is, is not there or not complete: put it back from a backup; or remove the server from its cluster and join with a new token and an empty data directory",
 		model.ErrConflict, a.cfg.DataDir, a.cfg.Path("pki", "node.json"))
 }
 

@@ -152,8 +152,15 @@ func Create(cfg Config, deps Deps) (*PKI, error) {
 	if err := p.sign(); err != nil {
 		return nil, err
 	}
-	// The file of the node comes last: it says that the rest is there.
-	if err := errors.Join(p.writeTrust(p.trust), writeFile(p.path(fileGossip), p.gossip), writeNode(p.path(fileNode), p.node)); err != nil {
+	// The file of the node comes last, and only then: it says that the rest is there.
+	err = p.writeTrust(p.trust)
+	if err == nil {
+		err = writeFile(p.path(fileGossip), p.gossip)
+	}
+	if err == nil {
+		err = writeNode(p.path(fileNode), p.node)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make a cluster: %w", err)
 	}
 	p.log.Info("cluster made", "cluster", p.node.ClusterID, "node", p.node.ID, "ca", ca.hash())

@@ -1,0 +1,83 @@
+package app_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"panoptes/internal/app"
+	"panoptes/internal/config"
+)
+
+// A start that was killed leaves the first files of an identity; the next start
+// goes on from there.
+var (
+	founding = []string{"node.key", "begun", "node.crt", "roots.pem", "ca.key", "ca.crt", "gossip.key", "node.json"}
+	joining  = []string{"node.key", "begun", "gossip.key", "roots.pem", "ca.key", "ca.crt", "node.crt", "node.json", "../seal.key", "welcome.json"}
+)
+
+// cutOff makes a data directory with the first files of the identity in dir.
+func cutOff(t *testing.T, dir string, files []string) string {
+	t.Helper()
+	out := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(out, "pki"), 0o700))
+	for _, f := range files {
+		from := f
+		if f == "begun" { // as it is before the cluster is known
+			from = "node.json"
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "pki", from))
+		require.NoError(t, err)
+		if f == "begun" {
+			var m map[string]any
+			require.NoError(t, json.Unmarshal(data, &m))
+			delete(m, "cluster_id")
+			delete(m, "joined")
+			data, err = json.Marshal(m)
+			require.NoError(t, err)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(out, "pki", from), data, 0o600))
+	}
+	return out
+}
+
+// opened opens a server over dir and closes it again.
+func opened(t *testing.T, cfg config.Config, dir string) error {
+	t.Helper()
+	cfg.DataDir = dir
+	a, err := app.New(t.Context(), cfg, app.Options{Version: "1.0.0", CheckControl: func(context.Context, string) error { return nil }})
+	if err == nil {
+		require.NoError(t, a.Close())
+	}
+	return err
+}
+
+func TestFoundingGoesOnAfterACrash(t *testing.T) {
+	cfg := config.Default()
+	cfg.Node, cfg.Region, cfg.Storage.MinFree, cfg.Storage.ControlReserve = "n1", "eu", 16<<20, 1<<20
+	for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
+		*addr = "127.0.0.1:0"
+	}
+	whole := t.TempDir()
+	require.NoError(t, opened(t, cfg, whole))
+	for n := range len(founding) + 1 {
+		require.NoError(t, opened(t, cfg, cutOff(t, whole, founding[:n])), "after %v", founding[:n])
+	}
+	// Files that are gone from a complete identity are no crash.
+	require.ErrorContains(t, opened(t, cfg, cutOff(t, whole, []string{"node.key", "roots.pem"})), "node.json")
+}
+
+func TestJoiningGoesOnAfterACrash(t *testing.T) {
+	c := grow(t, "eu")
+	cfg := settings(t, "n2", "us")
+	invite(t, c[0], &cfg)
+	whole := t.TempDir()
+	require.NoError(t, opened(t, cfg, whole))
+	for n := 2; n <= len(joining); n++ {
+		require.NoError(t, opened(t, cfg, cutOff(t, whole, joining[:n])), "after %v", joining[:n])
+	}
+}
