@@ -112,6 +112,8 @@ func (a *App) configure(ctx context.Context) error {
 			return nil
 		case kind := <-changed:
 			a.take(gather(changed, kind))
+		case <-a.placement.renarrow:
+			a.takeChecks()
 		}
 	}
 }

@@ -228,6 +228,7 @@ func (a *App) followAgents(ctx context.Context) error {
 			if a.watching.Load() {
 				a.place()
 			}
+			a.watchVotable()
 		}
 		a.api.PublishNodes()
 		wait := max(agentsDelay, agentsShare*time.Since(began))
@@ -269,33 +270,4 @@ func (a *App) online(id string) bool {
 	}
 	h, err := a.fleet.Host(id)
 	return err == nil && h.Server != ""
-}
-
-// serverRegions are the places where servers stand: heartbeats are watched for
-// there only.
-func (a *App) serverRegions() []string {
-	seen := map[string]bool{a.cfg.Region: true}
-	all, _ := a.nodesNow()
-	for _, n := range all {
-		if n.Role == model.RoleServer && !n.Revoked && n.Region != "" {
-			seen[n.Region] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
-// votable are the checks as the verdict needs them: nobody but servers hears
-// of heartbeats, so that the others have no vote about them.
-func (a *App) votable(list []model.Check) []model.Check {
-	regions := a.serverRegions()
-	out := slices.Clone(list)
-	for i := range out {
-		if out[i].Type != "push" {
-			continue
-		}
-		if len(out[i].Regions) == 0 || slices.Contains(out[i].Regions, "*") {
-			out[i].Regions = regions
-		}
-	}
-	return out
 }

@@ -27,10 +27,14 @@ type placement struct {
 	agents  atomic.Pointer[[]schedule.Worker] // that run checks
 	judges  atomic.Pointer[[]schedule.Worker] // servers that evaluate rules: those that lack nothing
 	given   given
+
+	narrowed atomic.Pointer[map[string][]string] // what narrow said last
+	renarrow chan struct{}                       // it says something else now
 }
 
 func newPlacement(self string) *placement {
-	p := &placement{self: self}
+	p := &placement{self: self, renarrow: make(chan struct{}, 1)}
+	p.narrowed.Store(&map[string][]string{})
 	p.servers.Store(&[]schedule.Worker{})
 	p.workers.Store(&[]schedule.Worker{})
 	p.agents.Store(&[]schedule.Worker{})

@@ -38,7 +38,8 @@ type Prober interface {
 // quick, may be called by several goroutines, and must not call the engine.
 type Deps struct {
 	Prober Prober
-	// Regions names all configured regions, what "*" stands for. A region stays
+	// Regions names all configured regions, what "*" stands for; checks that some
+	// can never run come with the names of the others. A region stays
 	// in it when its workers are gone: silence must not shrink the quorum.
 	Regions func() []string
 	// Record keeps a transition that was decided here. Calls come one after
