@@ -34,7 +34,7 @@ type target struct {
 	key    string // what it is: another key is another target
 	client *http.Client
 	slots  chan struct{} // of all targets together: one is held while an answer is read
-	own    []pair // labels of all its series
+	own    []pair        // labels of all its series
 
 	known  map[string]*series
 	round  uint32
