@@ -112,7 +112,7 @@ func TestServerFromEndToEnd(t *testing.T) {
 	broken.Store(true)
 	require.Eventually(t, func() bool { return statusOf(t, a, "site") == "down" }, 30*time.Second, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
-		_, list := call(t, a, "GET", "/v1/alerts", "")
+		_, list := call(t, a, "GET", "/v1/alerts?q=alertname%3D~Check.*", "")
 		items, _ := list["items"].([]any)
 		return len(items) == 1
 	}, 30*time.Second, 50*time.Millisecond, "an alert fires")

@@ -115,7 +115,7 @@ func TestBackupOfARunningServer(t *testing.T) {
 	code, out = call(t, a, "POST", "/v1/checks", `{"name":"site","type":"http","target":"http://127.0.0.1:1/","interval":"1s","timeout":"500ms"}`)
 	require.Equal(t, http.StatusCreated, code, out)
 	require.Eventually(t, func() bool {
-		_, list := call(t, a, "GET", "/v1/alerts", "")
+		_, list := call(t, a, "GET", "/v1/alerts?q=alertname%3D~Check.*", "")
 		items, _ := list["items"].([]any)
 		return len(items) == 1
 	}, 20*time.Second, 50*time.Millisecond)

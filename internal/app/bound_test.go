@@ -101,7 +101,7 @@ func TestBoundToLabels(t *testing.T) {
 
 	// Alerts, events and silences.
 	require.Eventually(t, func() bool {
-		_, list := call(t, a, "GET", "/v1/alerts", "")
+		_, list := call(t, a, "GET", "/v1/alerts?q=alertname%3D~Check.*", "")
 		items, _ := list["items"].([]any)
 		return len(items) == 2
 	}, 60*time.Second, 50*time.Millisecond, "both checks are down")
