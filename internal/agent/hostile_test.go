@@ -174,7 +174,7 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 	w := newWorld(t)
 	w.add("n1", hosts.Config{MaxSeries: 1000})
 	h := w.join("evil")
-	w.checks[h.pki.NodeID()] = []model.Check{{ID: "mine", Revision: 1, Name: "shop", Labels: map[string]string{"team": "web"}, Interval: model.Duration(time.Minute)}}
+	w.checks[h.pki.NodeID()] = []model.Check{{ID: "mine", Revision: 1, Name: "shop", Labels: map[string]string{"team": "web", "version": "2"}, Interval: model.Duration(time.Minute)}}
 	w.checks["other"] = []model.Check{{ID: "theirs", Revision: 1, Name: "bank"}}
 	w.may = []model.Check{{ID: "near", Revision: 1, Name: "near", Interval: model.Duration(time.Minute)}}
 	r := h.raw().hello()
@@ -184,6 +184,9 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 		sample(now, "__name__", "node_load5", "check", "bank", "prober", "n1", "alertname", "x"),
 		sample(now, "__name__", "up", "instance", "evil:8080", "job", "app"),
 		sample(now, "__name__", "probe_success", "__check__", "mine@1", "check", "bank", "region", "us", "prober", "n1", "host", "victim", "instance", "victim", "job", "x", "alertname", "x", "team", "bank", "phase", "tls"),
+		// What tells series of a check apart is theirs to say.
+		sample(now, "__name__", "probe_tls_version_info", "__check__", "mine@1", "version", "TLS 1.2"),
+		sample(now, "__name__", "probe_tls_version_info", "__check__", "mine@1", "version", "TLS 1.3"),
 		// From here on nothing is stored.
 		sample(now, "__name__", "probe_success", "__check__", "theirs@1"),
 		sample(now, "__name__", "node_load1", "__check__", "mine@1"),
@@ -209,7 +212,9 @@ func TestAnAgentWritesAsItselfOnly(t *testing.T) {
 		`{__name__="node_load1", exported_instance="victim:9100", host="evil", instance="evil", job="other", region="eu"}`,
 		`{__name__="node_load5", host="evil", instance="evil", job="node", region="eu"}`,
 		`{__name__="up", host="evil", instance="evil:8080", job="app", region="eu"}`,
-		`{__name__="probe_success", check="shop", phase="tls", prober="evil", region="eu", team="web"}`,
+		`{__name__="probe_success", check="shop", phase="tls", prober="evil", region="eu", team="web", version="2"}`,
+		`{__name__="probe_tls_version_info", check="shop", prober="evil", region="eu", team="web", version="TLS 1.2"}`,
+		`{__name__="probe_tls_version_info", check="shop", prober="evil", region="eu", team="web", version="TLS 1.3"}`,
 	}, got)
 
 	// A vote about somebody else's check, one from the past, one of its own.

@@ -130,6 +130,9 @@ func (s *session) acceptCheck(ls labels.Labels, key string) (labels.Labels, erro
 	// What says whose a series is comes from the record alone.
 	b.Del("host", "instance", "job", "check_id", "alertname", "severity")
 	for k, v := range c.Labels {
+		if model.IsProbeLabel(k) && ls.Has(k) {
+			continue // it tells the series of the check apart
+		}
 		b.Set(k, v)
 	}
 	b.Set(model.LabelCheck, c.Name)

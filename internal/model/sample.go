@@ -20,3 +20,14 @@ const (
 	LabelRegion = "region"
 	LabelProber = "prober"
 )
+
+// IsProbeLabel reports whether name is a label that samples of checks have of
+// their own: it tells series of one check apart, and the record of a check that
+// has a label of that name leaves it to them.
+func IsProbeLabel(name string) bool {
+	switch name {
+	case "phase", "version", "cipher", "serving_status", "fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber":
+		return true
+	}
+	return false
+}

@@ -235,6 +235,9 @@ func (s Suite) shape(t *testing.T, out probe.Outcome) {
 	for _, x := range out.Samples {
 		require.Regexp(t, sampleName, x.Name)
 		require.Zero(t, len(x.Labels)%2, x.Name)
+		for i := 0; i < len(x.Labels); i += 2 {
+			require.True(t, model.IsProbeLabel(x.Labels[i]), "%s: model.IsProbeLabel does not know %s", x.Name, x.Labels[i])
+		}
 	}
 }
 
