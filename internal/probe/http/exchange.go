@@ -175,12 +175,12 @@ func shortError(err error, full bool) error {
 	return err
 }
 
-// read takes in the body up to the limit.
+// read takes in the body up to the limit. It does not close it: to close a body
+// of HTTP/1 is to read all of it, and the connection is closed in its place.
 func (p *httpProbe) read(st *state) error {
 	start := time.Now()
 	defer func() { st.phases[4] += time.Since(start) }()
 	body := st.resp.Body
-	defer body.Close()
 	var src io.Reader = body
 	if strings.EqualFold(st.resp.Header.Get("Content-Encoding"), "gzip") && st.resp.ContentLength != 0 {
 		if zr, err := gzip.NewReader(body); err == nil {
@@ -238,6 +238,7 @@ func (p *httpProbe) exchange2(ctx context.Context, tc *tls.Conn, req *request, s
 		st.resp = nil
 		return &stageError{"response", shortError(err, false)}
 	}
+	defer st.resp.Body.Close()
 	return p.read(st)
 }
 
