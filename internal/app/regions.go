@@ -19,14 +19,16 @@ type regionAlerts struct {
 	events *recorder
 	put    func(context.Context, ...alert.Alert) error
 	adopt  func(verdict.RegionTransition) bool
+	names  func() []string // regions on record; nil while they are not known
 	log    *slog.Logger
 
 	mu     sync.Mutex                          // guards what follows
 	newest map[string]verdict.RegionTransition // by region
+	absent map[string]bool                     // regions that were not on record the last time
 }
 
 func newRegionAlerts(events *recorder, log *slog.Logger) *regionAlerts {
-	return &regionAlerts{events: events, log: log, newest: map[string]verdict.RegionTransition{}}
+	return &regionAlerts{events: events, log: log, newest: map[string]verdict.RegionTransition{}, absent: map[string]bool{}}
 }
 
 // changed takes what this server decided about a region.
@@ -73,14 +75,37 @@ func (r *regionAlerts) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			r.mu.Lock()
-			for _, t := range slices.Collect(maps.Values(r.newest)) {
-				if t.Impaired {
-					r.send(regionAlert(t, t))
-				}
-			}
-			r.mu.Unlock()
+			r.again()
 		}
+	}
+}
+
+// again ends the alerts of regions that are gone, since nobody will ever say
+// that they vote again. One that was off the record only for a moment, or that
+// this server has yet to hear of, is not gone.
+func (r *regionAlerts) again() {
+	names := r.names()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range slices.Collect(maps.Values(r.newest)) {
+		if !t.Impaired {
+			continue
+		}
+		off := names != nil && !slices.Contains(names, t.Region)
+		if off && r.absent[t.Region] {
+			delete(r.newest, t.Region)
+			delete(r.absent, t.Region)
+			gone := t
+			gone.Impaired, gone.At = false, time.Now()
+			gone.Message = "region " + t.Region + " is not there any more: no server and no agent that runs checks is in it"
+			r.send(regionAlert(gone, t))
+			continue
+		}
+		r.absent[t.Region] = off
+		if !off {
+			r.adopt(t) // the verdict forgets at once who is off the record, and has to end this one day
+		}
+		r.send(regionAlert(t, t))
 	}
 }
 

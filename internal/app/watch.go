@@ -42,6 +42,12 @@ func (a *App) openWatch() (err error) {
 	}
 	a.results.observe = a.verdict.Observe
 	a.regions.adopt = a.verdict.AdoptRegion
+	a.regions.names = func() []string {
+		if !a.isKnown() {
+			return nil
+		}
+		return a.regionNames()
+	}
 	a.bridge.seen, a.bridge.lookup, a.bridge.past = a.checks.seen, a.checks.lookup, a.checks.transitions
 	a.dial, a.ownAddr = dialer.DialContext, dialer.Own
 	return nil
