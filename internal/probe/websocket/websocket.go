@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	nethttp "net/http"
 	"net/url"
@@ -123,6 +124,7 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 	runCtx := ctx
 	start := time.Now()
 	var route probe.Route
+	var head *handshake
 	stop := func() bool { return true }
 	defer func() { stop() }()
 	d := gorilla.Dialer{
@@ -132,6 +134,11 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 			if err == nil {
 				// The handshake looks at the deadline of ctx only, not at its end.
 				stop = context.AfterFunc(runCtx, func() { _ = c.Close() })
+				head = &handshake{Conn: c, left: maxHead}
+				if p.url.Scheme == "wss" {
+					head.left += maxTLS
+				}
+				return head, nil
 			}
 			return c, err
 		},
@@ -142,6 +149,7 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 	var facts *tlsinfo.Facts
 	var message string
 	if err == nil {
+		head.done = true
 		defer conn.Close()
 		if tc, ok := conn.NetConn().(*tls.Conn); ok {
 			cs := tc.ConnectionState()
@@ -166,6 +174,8 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
+		} else if head != nil && head.full {
+			err = fmt.Errorf("the header is longer than %d KiB", maxHead>>10)
 		}
 		out.Message, out.Untried = reason(err, status), probe.Untried(err)
 	}
@@ -177,6 +187,34 @@ func (p *wsProbe) Run(ctx context.Context) probe.Outcome {
 		out.Evidence = map[string]any{"status": status, "received": probe.Line(message), "tls": facts, "error": out.Message}
 	}
 	return out
+}
+
+// What a target may send before the connection is open: its header, and below it
+// the certificates and the rest of TLS.
+const (
+	maxHead = 128 << 10
+	maxTLS  = 512 << 10
+)
+
+// handshake is a connection that reads no more than is left until it is done:
+// the library bounds messages, and not the header before them.
+type handshake struct {
+	net.Conn
+	left       int
+	full, done bool
+}
+
+func (h *handshake) Read(b []byte) (int, error) {
+	if h.done {
+		return h.Conn.Read(b)
+	}
+	if h.left <= 0 {
+		h.full = true
+		return 0, io.ErrShortBuffer
+	}
+	n, err := h.Conn.Read(b[:min(len(b), h.left)])
+	h.left -= n
+	return n, err
 }
 
 func (p *wsProbe) degrade(out *probe.Outcome, facts *tlsinfo.Facts, took time.Duration) {

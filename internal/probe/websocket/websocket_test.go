@@ -1,9 +1,12 @@
 package websocket_test
 
 import (
+	"bytes"
+	"net"
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,4 +77,33 @@ func TestSuite(t *testing.T) {
 	defer s.Close()
 	out := probetest.Run(t, websocket.Kind{}, "ws"+strings.TrimPrefix(s.URL, "http"), "", 20*time.Second)
 	require.Contains(t, out.Message, "404")
+}
+
+// A target that never ends its header is cut off, and not kept in memory.
+func TestHugeHeader(t *testing.T) {
+	const most = 64 << 20
+	for name, line := range map[string]string{"one line": "a", "many lines": "X: " + strings.Repeat("a", 60) + "\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			gone := make(chan struct{})
+			addr := probetest.Listen(t, func(c net.Conn) {
+				defer close(gone)
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nX: "))
+				chunk := bytes.Repeat([]byte(line), 1<<16/len(line))
+				for sent.Load() < most {
+					n, err := c.Write(chunk)
+					sent.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			})
+			out := probetest.Run(t, websocket.Kind{}, "ws://"+addr+"/", `{}`, 20*time.Second)
+			require.False(t, out.Success)
+			require.Equal(t, "the header is longer than 128 KiB", out.Message)
+			<-gone
+			require.Less(t, sent.Load(), int64(most/4))
+		})
+	}
 }
