@@ -52,6 +52,8 @@ func (a *App) openIdentity(ctx context.Context) error {
 	switch {
 	case err == nil && a.cfg.Join != "" && !a.joined():
 		err = a.join(ctx, cfg, deps) // it ended in the middle of joining
+	case err == nil && a.pki.Joined() && !a.joined():
+		err = fmt.Errorf("%w: this server has not finished joining its cluster, and would make a configuration of its own: start it with --join HOST:9701 and its --token once more", model.ErrConflict)
 	case err == nil && a.cfg.Join != "" && !a.welcomed():
 		fmt.Fprintf(a.notice, "This server was begun as the first one of its cluster, so --join is ignored. To join another cluster, give an empty data directory.\n")
 	case errors.Is(err, fs.ErrNotExist) && a.lostIdentity() != nil:

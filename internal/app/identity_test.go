@@ -81,3 +81,21 @@ func TestJoiningGoesOnAfterACrash(t *testing.T) {
 		require.NoError(t, opened(t, cfg, cutOff(t, whole, joining[:n])), "after %v", joining[:n])
 	}
 }
+
+// A server that was let in but never heard of the others founds nothing.
+func TestJoiningIsNotForgotten(t *testing.T) {
+	c := grow(t, "eu")
+	cfg := settings(t, "n2", "us")
+	invite(t, c[0], &cfg)
+	whole := t.TempDir()
+	require.NoError(t, opened(t, cfg, whole))
+	alone := cfg
+	alone.Join, alone.Token = "", ""
+	require.NoError(t, opened(t, alone, whole), "it has joined")
+	for _, n := range []int{len(joining) - 2, len(joining) - 1} {
+		dir := cutOff(t, whole, joining[:n])
+		require.ErrorContains(t, opened(t, alone, dir), "--join")
+		require.NoError(t, opened(t, cfg, dir))
+		require.NoError(t, opened(t, alone, dir))
+	}
+}

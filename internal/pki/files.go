@@ -34,6 +34,7 @@ type nodeFile struct {
 	Region    string         `json:"region"`
 	Role      model.NodeRole `json:"role"`
 	ClusterID string         `json:"cluster_id,omitempty"` // empty until the node has joined
+	Joined    bool           `json:"joined,omitempty"`     // others made the cluster; older files do not say so
 }
 
 // load reads a complete identity.

@@ -183,6 +183,7 @@ func (p *PKI) keep(clusterID string, a *joinAnswer) error {
 	if err := p.setLeaf(chain); err != nil {
 		return err
 	}
+	p.node.Joined = true
 	return writeNode(p.path(fileNode), p.node)
 }
 

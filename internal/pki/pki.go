@@ -261,6 +261,10 @@ func (p *PKI) ClusterID() string { return p.node.ClusterID }
 // NodeID returns the id of this node, which it keeps for life.
 func (p *PKI) NodeID() string { return p.node.ID }
 
+// Joined reports whether this node joined a cluster that others had made. It is
+// not known, and false, of those that joined with an older version.
+func (p *PKI) Joined() bool { return p.node.Joined }
+
 // KeyHash is the SHA-256 of this node's public key, hex, as in model.Node.
 func (p *PKI) KeyHash() string {
 	h, err := keyHash(p.key.Public())
