@@ -85,6 +85,7 @@ func (a *App) takeMembers(states map[string]model.MemberState) {
 	}
 	changed := a.placement.take(members)
 	a.relay.SetAlive(a.placement.others())
+	a.sessions.setPeers(otherServers(members))
 	if changed {
 		a.fanout.setPeers(a.placement.others())
 		if a.watching.Load() {

@@ -21,12 +21,13 @@ func (a *App) externalURL() string {
 }
 
 func (a *App) openAPI() (err error) {
+	a.sessions = newSessionNews(a.dialNode, a.logger("auth"))
 	a.auth, err = auth.New(auth.Config{DataDir: a.cfg.DataDir, AdminPassword: a.cfg.Access.AdminPassword.Reveal(), APIKey: a.cfg.Access.APIKey.Reveal()},
-		auth.Deps{Catalog: a.catalog, Broadcast: func(b []byte) { a.cluster.Broadcast("sessions", b) }, Audit: a.audit, Out: a.notice, Logger: a.logger("auth"), Registerer: a.registry})
+		auth.Deps{Catalog: a.catalog, Broadcast: a.sessions.send, Audit: a.audit, Out: a.notice, Logger: a.logger("auth"), Registerer: a.registry})
 	if err != nil {
 		return fmt.Errorf("open sessions: %w", err)
 	}
-	a.cluster.Part("sessions", cluster.Part{State: a.auth.State, Merge: a.auth.Merge})
+	a.sessions.state = a.auth.State
 	a.cluster.Part("heartbeats", cluster.Part{State: a.beats.state, Merge: a.beats.merge})
 	a.beats.share(func(b []byte) { a.cluster.Broadcast("heartbeats", b) })
 	a.forward = &forwarder{local: a.query.Handler(), behind: a.behind, whole: a.whole, dial: a.dialNode}

@@ -29,6 +29,9 @@ func (a *App) handle() error {
 		}
 		return nil, nil
 	})
+	s.Handle(methodSessions, servers, func(_ context.Context, _ model.Peer, request []byte) ([]byte, error) {
+		return nil, a.auth.Merge(request)
+	})
 	wire.HandleJSON(s, methodProbe, servers, func(ctx context.Context, _ model.Peer, id string) (model.Result, error) {
 		r, err := a.checks.runHere(ctx, id)
 		r.Samples = nil

@@ -43,7 +43,7 @@ type Config struct {
 type Deps struct {
 	Catalog    Catalog
 	Sessions   SessionStore                       // nil keeps sessions in <DataDir>/sessions
-	Broadcast  func([]byte)                       // tells the other servers of a change of sessions, for their Merge; must not block; nil for one server
+	Broadcast  func([]byte)                       // tells the other servers of a change of sessions, for their Merge, by a way that only servers can take; must not block; nil for one server
 	Audit      func(context.Context, model.Event) // nil drops them
 	Out        io.Writer                          // where a generated password is printed once; nil prints nowhere
 	Logger     *slog.Logger

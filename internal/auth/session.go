@@ -31,18 +31,16 @@ const (
 )
 
 func (a *Auth) loadSessions() error {
-	list, err := a.store.Load()
+	list, ended, err := a.store.Load()
 	if err != nil {
 		return fmt.Errorf("read sessions: %w", err)
 	}
-	now := time.Now()
 	for _, s := range list {
-		if a.over(&s, now) {
-			continue
-		}
 		s.written = s.Seen
 		a.sessions[s.Hash] = &s
 	}
+	a.ended = ended
+	a.expireSessions(time.Now())
 	return nil
 }
 
@@ -88,20 +86,33 @@ func (a *Auth) dropOldestLocked(userID string) {
 	}
 }
 
-// endLocked ends a session here and on all servers.
+// endLocked ends a session here and on all servers. When the store cannot note
+// it, the session is over for this process at least and logged.
 func (a *Auth) endLocked(hash string) {
-	now := time.Now().UTC()
-	a.ended[hash] = now
-	a.tellLocked(shared{Ended: map[string]time.Time{hash: now}})
-	a.forgetLocked(hash)
+	ended := map[string]time.Time{hash: time.Now().UTC()}
+	a.noteEndLocked(ended)
+	a.tellLocked(shared{Ended: ended})
 }
 
-// forgetLocked ends a session on this server. When the store cannot note it,
-// the session is over for this process at least and logged.
-func (a *Auth) forgetLocked(hash string) {
-	delete(a.sessions, hash)
-	if err := a.store.Delete(hash); err != nil {
-		a.log.Error("end of a session not stored", "err", err)
+// noteEndLocked ends sessions on this server.
+func (a *Auth) noteEndLocked(ended map[string]time.Time) {
+	for hash, at := range ended {
+		a.ended[hash] = at
+		delete(a.sessions, hash)
+	}
+	if err := a.store.End(ended); err != nil {
+		a.log.Error("end of sessions not stored", "sessions", len(ended), "err", err)
+	}
+}
+
+// forgetLocked forgets all about sessions that are over everywhere.
+func (a *Auth) forgetLocked(hashes ...string) {
+	for _, hash := range hashes {
+		delete(a.sessions, hash)
+		delete(a.ended, hash)
+	}
+	if err := a.store.Delete(hashes...); err != nil {
+		a.log.Error("end of sessions not stored", "sessions", len(hashes), "err", err)
 	}
 }
 
@@ -143,14 +154,16 @@ func (a *Auth) session(token string) *model.Identity {
 func (a *Auth) expireSessions(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var old []string
 	for hash, s := range a.sessions {
 		if a.over(s, now) {
-			a.forgetLocked(hash)
+			old = append(old, hash)
 		}
 	}
 	for hash, at := range a.ended {
 		if now.Sub(at) >= a.cfg.SessionMax {
-			delete(a.ended, hash)
+			old = append(old, hash)
 		}
 	}
+	a.forgetLocked(old...)
 }
