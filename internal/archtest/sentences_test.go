@@ -28,7 +28,10 @@ const sentenceTable = "ui/src/locales/zh-CN.sentences.json"
 // faults of fields, errors that carry a code, messages.
 var spoken = map[string]bool{
 	"probe": true, "verdict": true, "hosts": true, "scrape": true, "model": true,
-	"app/health.go": true, "app/cluster.go": true, "control/state.go": true, "selfwatch/health.go": true,
+	"agent/answer.go": true, "agent/scraper": true, "agent/service": true, "alert/import.go": true, "alert/import_receiver.go": true,
+	"app/cluster.go": true, "app/health.go": true, "app/platform_import.go": true, "app/quiet.go": true, "control/state.go": true,
+	"notify/attempt.go": true, "query/explain.go": true, "query/front.go": true, "rules/check.go": true, "rules/evaluate.go": true,
+	"selfwatch/deadman.go": true, "selfwatch/health.go": true,
 	"agent": false, "alert": false, "api": false, "app": false, "auth": false, "backup": false, "catalog": false, "control": false,
 	"history": false, "notify": false, "pki": false, "query": false, "release": false, "rules": false, "schedule": false, "selfwatch": false,
 }
@@ -54,6 +57,9 @@ var wordless = []string{
 	"key of actions", "news of hosts", "frame {} after {}", "a frame before the dictionary began", "listen for discovery",
 	"encode state of region {}", "event {} ({} about {}) is no state of a region", "read region event {}",
 	"encode state of check {}", "event {} ({} about {}) is no state of a check", "read state event {}", "read state event {}: {} is no state",
+	"targets of the servers", "was {}", "time of the start of the machine", "service {} of the servers", "imported from alertmanager.yml", "repeat {}", "receiver {}: {}[{}]",
+	"{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}",
+	"find the directory of {}", "look whether this server was restored", "keep that nobody is notified", "open the store",
 	"open the membership: {}{}", "sample files", "engine outside", "dead man's switch", "test notification", "write: {}: more than {} conditions or operations",
 }
 

@@ -75,6 +75,15 @@ describe("sentences", () => {
       "timeout: must lie between 100ms and the interval (20s); url: must be given",
       "timeout：必须介于 100ms 和间隔（20s）之间；url：必填",
     ],
+    [
+      'http.degraded_after: "1us" is not a duration; write for example 20s, 5m or 1h30m',
+      'http.degraded_after："1us" 不是时长，例如 20s、5m 或 1h30m',
+    ],
+    [
+      "2 of 3 regions fail (eu: timed out; us: timed out), which is below the quorum",
+      "3 个区域中有 2 个失败（eu：超时；us：超时），未达到判定所需数量",
+    ],
+    ["must begin with http:// or https://", "必须以 http:// 或 https:// 开头"],
     ["must lie between 0 and 100", "必须介于 0 和 100 之间"],
     [
       'Get "http://127.0.0.1:1/metrics": dial tcp 127.0.0.1:1: connect: connection refused',

@@ -48,6 +48,8 @@ function compile(key: string, text: string): Pattern {
 /** balanced tells texts that begin and end outside of the same brackets. */
 const balanced = (s: string) => s.split("(").length === s.split(")").length;
 
+const several = (s: string) => /[:;] /.test(s) && balanced(s);
+
 /** sayer makes of a table the function that translates by it. */
 export function sayer(table: Table): (text: string) => string {
   const patterns = Object.entries(table)
@@ -56,16 +58,17 @@ export function sayer(table: Table): (text: string) => string {
     .sort((a, b) => b.weight - a.weight); // what is said more exactly is tried first
   const said = new Map<string, string | undefined>();
 
-  // What a hole stands for may be more than one sentence: then the parts are tried first.
-  const whole = (text: string): { text: string; wide: boolean } | undefined => {
-    if (Object.hasOwn(table, text)) return { text: table[text] ?? text, wide: false };
+  // What a hole stands for may be more than one part of the text: then the parts are tried first.
+  const whole = (text: string): { text: string; first: boolean; wide: boolean } | undefined => {
+    if (Object.hasOwn(table, text)) return { text: table[text] ?? text, first: false, wide: false };
     for (const p of patterns) {
       const found = text.startsWith(p.start) && text.includes(p.longest) ? p.re.exec(text)?.slice(1) : null;
       if (!found) continue;
       const filled = p.holes.map((hole, i) => (hole === "" ? say(found[i] ?? "") : (found[i] ?? "")));
       return {
         text: p.text.replace(/\{(\d+)\}/g, (_, n: string) => filled[Number(n) - 1] ?? ""),
-        wide: found.some((f) => f.includes("; ") && balanced(f)),
+        first: p.start === "" && several(found[0] ?? ""),
+        wide: found.some(several),
       };
     }
     return undefined;
@@ -94,7 +97,7 @@ export function sayer(table: Table): (text: string) => string {
       if (said.size >= REMEMBERED) said.clear();
       said.set(text, undefined); // a text within itself ends here
       const found = whole(text);
-      said.set(text, ((found?.wide ?? true) && joined(text, !!found)) || found?.text);
+      said.set(text, ((found?.wide ?? true) && joined(text, !!found && !found.first)) || found?.text);
     }
     return said.get(text);
   };
