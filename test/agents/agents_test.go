@@ -108,7 +108,6 @@ func TestAgentOutlivesServersAndNetwork(t *testing.T) {
 	a := c.agent("web-1", "edge", "--checks", "--allow", "10.77.0.0/16", "--labels", "team=web")
 	other := c.servers[1]
 	h := other.is("web-1", "online", 30*time.Second)
-	began := time.Now()
 
 	// What it measures is on all servers, under its own name.
 	for _, s := range c.servers {
@@ -120,7 +119,7 @@ func TestAgentOutlivesServersAndNetwork(t *testing.T) {
 			return err
 		})
 	}
-	began = time.Now()
+	began := time.Now()
 
 	// Checks run from where it is, and from there alone.
 	require.NoError(t, other.do(http.MethodPost, "/v1/checks", map[string]any{
