@@ -43,6 +43,7 @@ func (s *session) accept(ls labels.Labels) (labels.Labels, error) {
 	}
 	if !s.h.series.allow(s.peer.NodeID, out) {
 		s.h.m.seriesLimit.Inc()
+		s.full.Store(true)
 		return ls, fmt.Errorf("%w: more than %d series of one host in an hour", model.ErrLimit, s.h.cfg.MaxSeries)
 	}
 	return out, nil
@@ -264,12 +265,28 @@ func (l *seriesLimit) allow(node string, ls labels.Labels) bool {
 	return true
 }
 
-// turn forgets what was not seen for an hour.
-func (l *seriesLimit) turn(now time.Time) {
+// turn forgets series that were not seen for an hour. Agents of which some were
+// refused describe all anew: there may be room now.
+func (h *Hosts) turn(now time.Time) {
+	if !h.series.turn(now) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sessions {
+		if s.full.Swap(false) {
+			s.again.Store(true)
+			s.kick()
+		}
+	}
+}
+
+// turn forgets what was not seen for an hour, and reports whether it was time to.
+func (l *seriesLimit) turn(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.turned) < time.Hour {
-		return
+		return false
 	}
 	l.turned = now
 	for n, g := range l.hosts {
@@ -278,4 +295,5 @@ func (l *seriesLimit) turn(now time.Time) {
 			delete(l.hosts, n)
 		}
 	}
+	return true
 }

@@ -238,7 +238,7 @@ func (h *Hosts) Run(ctx context.Context) error {
 		case <-h.wake:
 			h.tick(ctx)
 		case <-save.C:
-			h.series.turn(time.Now())
+			h.turn(time.Now())
 			if err := h.save(); err != nil {
 				h.log.Warn("state of hosts not kept", "err", err)
 			}

@@ -34,6 +34,8 @@ type session struct {
 	*allowance
 	goodby atomic.Pointer[string]
 	barred atomic.Bool // series of checks were refused, since it was not allowed to run any
+	full   atomic.Bool // series were refused, since there were too many
+	again  atomic.Bool // there may be room for them: it is to describe its series anew
 
 	mu      sync.Mutex // guards what follows
 	next    uint64

@@ -93,7 +93,8 @@ func (s *session) tell() error {
 			return err
 		}
 	}
-	if relabel || s.renamed() {
+	renamed, again := s.renamed(), s.again.Swap(false)
+	if relabel || renamed || again {
 		if err := s.stream.Send([]byte{byte(uplink.KindRestart)}); err != nil {
 			return err
 		}
