@@ -101,7 +101,7 @@ func (p *tlsProbe) Run(ctx context.Context) probe.Outcome {
 		facts = tlsinfo.FromState(&cs)
 		out.Success = true
 		took := time.Since(start)
-		out.Message = facts.Version + " in " + probe.Ms(took) + ", certificate ends " + facts.Expiry.UTC().Format(time.DateOnly)
+		out.Message = facts.Version + " in " + probe.Ms(took) + ", certificate ends " + facts.End().UTC().Format(time.DateOnly)
 		p.judge(facts, took, &out)
 	}
 	out.Samples = facts.Samples(out.Samples)

@@ -1,10 +1,16 @@
 package tls_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	stdtls "crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http/httptest"
 	"testing"
@@ -75,4 +81,54 @@ func TestSuite(t *testing.T) {
 	at(`,"min_days_left":11`, true, true, "certificate days left >= 11")
 	at(`,"min_days_left":0`, true, false, "certificate ends")
 	at(`,"fail_days_left":11`, false, true, "certificate days left >= 11, found 10.0")
+}
+
+// A server may present more than the chain that clients verify: that a
+// cross-signed authority in it has ended is no fault.
+func TestWhatIsVerifiedCounts(t *testing.T) {
+	issue := func(name string, end time.Time, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		require.NoError(t, err)
+		c := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-1000 * time.Hour), NotAfter: end,
+			IsCA: name != "leaf", BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		}
+		if parent == nil {
+			parent, by = c, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+		require.NoError(t, err)
+		c, err = x509.ParseCertificate(der)
+		require.NoError(t, err)
+		return c, key
+	}
+	month, ended := time.Now().Add(30*24*time.Hour), time.Now().Add(-time.Hour)
+	root, rootKey := issue("root", time.Now().Add(1000*24*time.Hour), nil, nil)
+	old, oldKey := issue("old root", ended, nil, nil)
+	cross, _ := issue("root", ended, old, oldKey)
+	leaf, leafKey := issue("leaf", month, root, rootKey)
+	served := stdtls.Certificate{Certificate: [][]byte{leaf.Raw, cross.Raw}, PrivateKey: leafKey}
+	addr := probetest.Listen(t, func(c net.Conn) {
+		tc := stdtls.Server(c, &stdtls.Config{Certificates: []stdtls.Certificate{served}})
+		_ = tc.Handshake()
+		_, _ = tc.Read(make([]byte, 1))
+	})
+	ca, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw})))
+	require.NoError(t, err)
+	run := func(block string, ok, degraded bool) {
+		t.Helper()
+		out := probetest.Run(t, tls.Kind{}, addr, `{"ca":`+string(ca)+block+`}`, 20*time.Second)
+		require.Equal(t, ok, out.Success, out.Message)
+		require.Equal(t, degraded, out.Degraded, out.Message)
+		values := map[string]float64{}
+		for _, s := range out.Samples {
+			values[s.Name] = s.Value
+		}
+		require.EqualValues(t, cross.NotAfter.Unix(), values["probe_ssl_earliest_cert_expiry"])
+		require.EqualValues(t, leaf.NotAfter.Unix(), values["probe_ssl_last_chain_expiry_timestamp_seconds"])
+	}
+	run(``, true, false)
+	run(`,"fail_days_left":3`, true, false)
+	run(`,"min_days_left":40`, true, true)
+	run(`,"fail_days_left":40`, false, false)
 }

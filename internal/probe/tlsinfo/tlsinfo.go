@@ -85,9 +85,9 @@ type Facts struct {
 	Subject  string    `json:"subject,omitempty"`
 	Issuer   string    `json:"issuer,omitempty"`
 	Names    []string  `json:"names,omitempty"`
-	Expiry   time.Time `json:"expiry,omitzero"` // of the certificate of the chain that ends first
+	Expiry   time.Time `json:"expiry,omitzero"` // of the presented certificate that ends first
 	SHA256   string    `json:"sha256,omitempty"`
-	chainEnd time.Time
+	chainEnd time.Time // when the last chain that was verified ends
 	serial   string
 }
 
@@ -157,12 +157,23 @@ func (f *Facts) Samples(dst []probe.Sample) []probe.Sample {
 	return dst
 }
 
-// Left is the time until the first certificate of the chain ends; nil without one.
+// End is when clients begin to refuse the certificate: the end of the last chain
+// that was verified. A server may present more than that takes, for example an old
+// cross-signed authority, and nobody minds that it has ended. Without a verified
+// chain all that was presented counts.
+func (f *Facts) End() time.Time {
+	if !f.chainEnd.IsZero() {
+		return f.chainEnd
+	}
+	return f.Expiry
+}
+
+// Left is the time until End; nil without a certificate.
 func (f *Facts) Left(now time.Time) *time.Duration {
 	if f == nil {
 		return nil
 	}
-	d := f.Expiry.Sub(now)
+	d := f.End().Sub(now)
 	return &d
 }
 
@@ -171,7 +182,7 @@ func (c *Config) Assert(f *Facts, now time.Time) (r model.AssertionResult, ok bo
 	if c.MinDaysLeft == 0 || f == nil {
 		return r, true
 	}
-	days := f.Expiry.Sub(now).Hours() / 24
+	days := f.End().Sub(now).Hours() / 24
 	r = model.AssertionResult{
 		Text:  fmt.Sprintf("certificate days left >= %g", c.MinDaysLeft),
 		Found: fmt.Sprintf("%.1f", days), Passed: days >= c.MinDaysLeft,

@@ -94,7 +94,10 @@ function Phases({ sel, s }: { sel: string; s: Span }) {
 
 function Certificate({ sel, now }: { sel: string; now: number }) {
   const { t } = useT();
-  const query = useInstant(`min(probe_ssl_earliest_cert_expiry${sel})`, null);
+  const query = useInstant(
+    `min(probe_ssl_last_chain_expiry_timestamp_seconds${sel} > 0 or probe_ssl_earliest_cert_expiry${sel})`,
+    null,
+  );
   const d = query.data?.data;
   const v = d?.resultType === "vector" ? Number(d.result[0]?.value?.[1]) : NaN;
   if (!Number.isFinite(v) || v <= 0) return null;
