@@ -257,6 +257,7 @@ func (a *App) takeChecks() {
 }
 
 func (a *App) takeAlerting() {
+	defer a.takeReceivers()
 	err := a.alerting.Update(
 		records(a, model.KindReceiver, func(x *model.Receiver, r model.Record) { x.ID, x.Revision = r.ID, r.Revision }),
 		records(a, model.KindRoute, func(x *model.Route, r model.Record) { x.ID, x.Revision = r.ID, r.Revision }),

@@ -14,6 +14,7 @@ import (
 	"panoptes/internal/alert"
 	"panoptes/internal/api"
 	"panoptes/internal/model"
+	"panoptes/internal/notify"
 	"panoptes/internal/selfwatch"
 )
 
@@ -115,7 +116,20 @@ func (a *App) sendCanary(ctx context.Context, receiver string) error {
 		return fmt.Errorf("read receiver %s: %w", receiver, err)
 	}
 	r.ID, r.Revision = rec.ID, rec.Revision
-	return a.alerting.TestReceiver(ctx, r)
+	if err := a.alerting.TestReceiver(ctx, r); err != nil {
+		return err
+	}
+	a.self.Delivered(rec.Name, nil)
+	return nil
+}
+
+// takeReceivers tells self-monitoring which receivers there are.
+func (a *App) takeReceivers() {
+	revisions := map[string]int64{}
+	for _, rec := range a.catalog.List(model.KindReceiver) {
+		revisions[rec.Name] = rec.Revision
+	}
+	a.self.Receivers(revisions)
 }
 
 // takeSelf takes the settings of self-monitoring from the catalog.
@@ -145,10 +159,12 @@ func (a *App) selfParts() (out []api.HealthPart) {
 	return out
 }
 
-// delivery keeps the event of an attempt to notify, and counts it.
+// delivery keeps the event of an attempt to notify, and counts it. Tests do not
+// count: what is tested may be a draft.
 func (a *App) delivery(e model.Event) {
 	a.events.record(e)
-	if a.self == nil {
+	var d notify.Delivery
+	if a.self == nil || json.Unmarshal(e.Data, &d) == nil && d.Reason == notify.ReasonTest {
 		return
 	}
 	var err error

@@ -14,6 +14,10 @@ import (
 	"panoptes/internal/model"
 )
 
+// ReasonTest is the Reason of a Delivery that somebody asked for to try a
+// receiver.
+const ReasonTest = "test"
+
 // Test sends a marked alert right through every place of a receiver, which need
 // not be stored, and returns what went wrong.
 func (n *Notify) Test(ctx context.Context, r model.Receiver) error {
@@ -50,7 +54,7 @@ func (n *Notify) Test(ctx context.Context, r model.Receiver) error {
 	var wg sync.WaitGroup
 	for _, p := range places {
 		wg.Go(func() {
-			w := &attempt{n: n, inner: p.notifier, receiver: r.Name, typ: p.name, idx: p.idx, timeout: p.timeout, hide: hide, reason: "test"}
+			w := &attempt{n: n, inner: p.notifier, receiver: r.Name, typ: p.name, idx: p.idx, timeout: p.timeout, hide: hide, reason: ReasonTest}
 			if _, err := w.Notify(ctx, alert); err != nil {
 				mu.Lock()
 				defer mu.Unlock()

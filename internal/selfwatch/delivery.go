@@ -2,6 +2,7 @@ package selfwatch
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -11,8 +12,9 @@ const maxReceivers = 10_000
 
 // deliveries counts failed notifications in a row.
 type deliveries struct {
-	mu  sync.Mutex // guards bad
-	bad map[string]*failures
+	mu    sync.Mutex // guards the rest
+	bad   map[string]*failures
+	known map[string]int64 // revisions of receivers; nil before Receivers is called
 }
 
 type failures struct {
@@ -22,7 +24,8 @@ type failures struct {
 }
 
 // Delivered is told of each attempt to notify through a receiver; err is nil
-// when it was delivered.
+// when it was delivered. Tests of receivers that need not be stored are none of
+// its business.
 func (w *Watch) Delivered(receiver string, err error) {
 	d := &w.deliveries
 	d.mu.Lock()
@@ -30,6 +33,9 @@ func (w *Watch) Delivered(receiver string, err error) {
 	if err == nil {
 		delete(d.bad, receiver)
 		return
+	}
+	if _, ok := d.known[receiver]; !ok && d.known != nil {
+		return // it was removed while this was on its way
 	}
 	if d.bad == nil {
 		d.bad = map[string]*failures{}
@@ -46,8 +52,23 @@ func (w *Watch) Delivered(receiver string, err error) {
 	f.err = err.Error()
 }
 
-// Forget drops what is known of a receiver that was removed.
-func (w *Watch) Forget(receiver string) { w.Delivered(receiver, nil) }
+// Receivers is told which receivers there are, with a number that rises when one
+// is changed. What failed before a change, or by a name that is gone, does not
+// count any more.
+func (w *Watch) Receivers(revisions map[string]int64) {
+	d := &w.deliveries
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name := range d.bad {
+		if revision, ok := revisions[name]; !ok || d.known != nil && revision != d.known[name] {
+			delete(d.bad, name)
+		}
+	}
+	d.known = maps.Clone(revisions)
+	if d.known == nil {
+		d.known = map[string]int64{}
+	}
+}
 
 func (d *deliveries) failing(limit int) []failures {
 	d.mu.Lock()

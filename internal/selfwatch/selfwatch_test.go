@@ -120,6 +120,32 @@ func TestNotificationsFailing(t *testing.T) {
 	})
 }
 
+func TestFailuresOfReceiversThatAreGoneDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, selfwatch.Config{}, selfwatch.Settings{}, three)
+		fail := func(names ...string) []string {
+			for _, n := range names {
+				for range 3 {
+					b.Delivered(n, errors.New("status 500"))
+				}
+			}
+			return b.after(16 * time.Second).firing()
+		}
+		hook, mail := "NotificationsFailing n1 receiver=hook", "NotificationsFailing n1 receiver=mail"
+		require.Equal(t, []string{hook, mail}, fail("hook", "mail"), "nobody has said yet which there are")
+		b.Receivers(map[string]int64{"hook": 1, "mail": 2})
+		require.Equal(t, []string{hook, mail}, b.after(16*time.Second).firing())
+		b.Receivers(map[string]int64{"hook": 1, "mail": 5})
+		require.Equal(t, []string{hook}, b.after(16*time.Second).firing(), "it was changed: it has yet to fail")
+		require.Equal(t, []string{hook, mail}, fail("mail"))
+		b.Receivers(map[string]int64{"web hook": 6, "mail": 5})
+		require.Equal(t, []string{mail}, b.after(16*time.Second).firing(), "it was renamed")
+		require.Equal(t, []string{mail}, fail("hook"), "its last attempt ends late")
+		b.Receivers(nil)
+		require.Empty(t, b.after(16*time.Second).firing())
+	})
+}
+
 func TestTuning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead := with(func(f *selfwatch.Facts) {
