@@ -33,7 +33,7 @@ var calls = map[string]string{
 
 	uplink.Method: "agent", uplink.MethodUpdateManifest: "agent", uplink.MethodUpdateRead: "agent",
 
-	"relay.push": "server", "verdict.observe": "server", "verdict.states": "server", "probe.now": "server", "probe.try": "server",
+	"relay.push": "server", "verdict.observe": "server", "auth.sessions": "server", "verdict.states": "server", "probe.now": "server", "probe.try": "server",
 	"query.http": "server", "query.slow": "server", "node.info": "server", "scrape.targets": "server", "rules.groups": "server", "rules.faults": "server", "alert.put": "server",
 	"hosts.look": "server", "hosts.probe": "server", "hosts.live": "server", "hosts.action": "server",
 	"replica.info": "server", "replica.events": "server", "replica.days": "server", "replica.suspect": "server", "replica.block": "server", "replica.recent": "server", "replica.digests": "server", "replica.raw": "server",
