@@ -41,7 +41,7 @@ func (p *httpProbe) request(u *url.URL, method string, withBody bool) *request {
 	for k, v := range p.header {
 		r.header[k] = v
 	}
-	if u == p.url || p.url == nil || u.Host == p.url.Host && (u.Scheme == p.url.Scheme || u.Scheme == "https") {
+	if p.trusts(u) {
 		for k, v := range p.secret {
 			r.header[k] = v
 		}
@@ -59,6 +59,12 @@ func (p *httpProbe) request(u *url.URL, method string, withBody bool) *request {
 		r.body, r.hasBody = p.cfg.Body, true
 	}
 	return r
+}
+
+// trusts reports whether what is secret may be sent to u: the target's own host,
+// and never in the clear when the target is not.
+func (p *httpProbe) trusts(u *url.URL) bool {
+	return u == p.url || p.url == nil || u.Host == p.url.Host && (u.Scheme == p.url.Scheme || u.Scheme == "https")
 }
 
 var userAgent = []string{"Panoptes"}

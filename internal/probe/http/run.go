@@ -131,7 +131,7 @@ func (p *httpProbe) follow(ctx context.Context, st *state) error {
 	}
 	for {
 		req := p.request(u, method, withBody)
-		if st.auth != "" && u.Host == p.url.Host {
+		if st.auth != "" && p.trusts(u) {
 			req.header.Set("Authorization", st.auth)
 		}
 		if st.jar != nil {
