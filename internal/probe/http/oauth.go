@@ -23,13 +23,13 @@ type token struct {
 }
 
 // accessToken returns a token by the client credentials grant, kept until
-// shortly before it expires.
-func (p *httpProbe) accessToken(ctx context.Context) (string, error) {
+// shortly before it expires. kept tells that it is one from before.
+func (p *httpProbe) accessToken(ctx context.Context) (v string, kept bool, err error) {
 	p.token.mu.Lock()
 	v, until := p.token.value, p.token.until
 	p.token.mu.Unlock()
 	if v != "" && p.now().Before(until) {
-		return v, nil
+		return v, true, nil
 	}
 	o := p.cfg.OAuth2
 	form := url.Values{"grant_type": {"client_credentials"}}
@@ -47,21 +47,31 @@ func (p *httpProbe) accessToken(ctx context.Context) (string, error) {
 	}}
 	var st state
 	if err := p.exchange(ctx, req, p.render(req), &st); err != nil {
-		return "", &stageError{"oauth2 token", errors.New(message(err))}
+		return "", false, &stageError{"oauth2 token", errors.New(message(err))}
 	}
 	if st.resp.StatusCode != 200 {
-		return "", &stageError{"oauth2 token", fmt.Errorf("answered %s", statusText(st.resp))}
+		return "", false, &stageError{"oauth2 token", fmt.Errorf("answered %s", statusText(st.resp))}
 	}
 	got := gjson.GetManyBytes(st.body, "access_token", "expires_in")
 	v = got[0].String()
 	if v == "" || strings.ContainsAny(v, "\r\n") {
-		return "", &stageError{"oauth2 token", errors.New("the answer holds no access_token")}
+		return "", false, &stageError{"oauth2 token", errors.New("the answer holds no access_token")}
 	}
 	left := time.Duration(min(max(got[1].Float(), 0), 86400)) * time.Second
 	p.token.mu.Lock()
 	p.token.value, p.token.until = v, p.now().Add(left-min(30*time.Second, left/2))
 	p.token.mu.Unlock()
-	return v, nil
+	return v, false, nil
+}
+
+// refuse forgets a token that the target does not accept: it may have been
+// revoked long before its end.
+func (p *httpProbe) refuse(v string) {
+	p.token.mu.Lock()
+	defer p.token.mu.Unlock()
+	if p.token.value == v {
+		p.token.value = ""
+	}
 }
 
 var _ probe.Kind = Kind{}

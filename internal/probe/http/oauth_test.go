@@ -65,3 +65,32 @@ func TestATokenDoesNotLeaveTLS(t *testing.T) {
 	require.Equal(t, "Bearer T1", <-seen)
 	require.Empty(t, <-seen)
 }
+
+// A token that was revoked before its end is replaced within the run.
+func TestARevokedTokenIsReplaced(t *testing.T) {
+	token, made := tokens(t)
+	var good, asked atomic.Int32
+	good.Store(1)
+	url := server(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		asked.Add(1)
+		if r.Header.Get("Authorization") != fmt.Sprint("Bearer T", good.Load()) {
+			w.WriteHeader(nethttp.StatusUnauthorized)
+		}
+	})
+	p := probetest.Compile(t, http.Kind{}, url, `{"oauth2":{"token_url":"`+token+`","client_id":"me","client_secret":"hush"}}`)
+	require.True(t, p.Run(t.Context()).Success)
+	good.Store(2)
+	out := p.Run(t.Context())
+	require.True(t, out.Success, out.Message)
+	require.EqualValues(t, 2, made.Load())
+	require.EqualValues(t, 3, asked.Load())
+
+	good.Store(-1) // whatever it brings
+	out = p.Run(t.Context())
+	require.False(t, out.Success)
+	require.EqualValues(t, 5, asked.Load(), "tried once more, no oftener")
+	require.False(t, p.Run(t.Context()).Success)
+	require.EqualValues(t, 6, asked.Load(), "with a token that is new")
+	good.Store(made.Load() + 1)
+	require.True(t, p.Run(t.Context()).Success)
+}

@@ -121,13 +121,17 @@ func message(err error) string {
 func (p *httpProbe) follow(ctx context.Context, st *state) error {
 	u, method, withBody := p.url, p.method, true
 	raw := p.first
+	bearer, kept := "", false
+	authorize := func() (err error) {
+		if bearer, kept, err = p.accessToken(ctx); err == nil {
+			st.auth, raw = "Bearer "+bearer, nil
+		}
+		return err
+	}
 	if p.tokenURL != nil {
-		t, err := p.accessToken(ctx)
-		if err != nil {
+		if err := authorize(); err != nil {
 			return err
 		}
-		st.auth = "Bearer " + t
-		raw = nil
 	}
 	for {
 		req := p.request(u, method, withBody)
@@ -147,6 +151,16 @@ func (p *httpProbe) follow(ctx context.Context, st *state) error {
 			return err
 		}
 		raw = nil
+		if st.auth != "" && p.trusts(u) && st.resp.StatusCode == nethttp.StatusUnauthorized {
+			p.refuse(bearer)
+			if kept { // once more with a new one, which says whether that was the fault
+				if err := authorize(); err != nil {
+					return err
+				}
+				kept = false
+				continue
+			}
+		}
 		loc := st.resp.Header.Get("Location")
 		code := st.resp.StatusCode
 		if p.redirects == 0 || loc == "" || code != 301 && code != 302 && code != 303 && code != 307 && code != 308 {
