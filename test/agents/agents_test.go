@@ -81,7 +81,7 @@ func (c *cluster) whole(selector string, from time.Time, gap time.Duration) (sam
 				return fmt.Errorf("%s has nothing of the last %d s", s.host.Name, (until-last)/1000)
 			}
 			for i := 1; i < len(list); i++ {
-				if d := list[i] - list[i-1]; d <= 0 || d > gap.Milliseconds()+c.still.between(list[i-1], list[i]) {
+				if d := list[i] - list[i-1]; d <= 0 || d > gap.Milliseconds()+c.still.Between(time.UnixMilli(list[i-1]), time.UnixMilli(list[i])).Milliseconds() {
 					return fmt.Errorf("%s: %d ms between two samples, %d s before the end", s.host.Name, d, (until-list[i])/1000)
 				}
 			}

@@ -6,7 +6,6 @@ package agents
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -87,13 +85,13 @@ type cluster struct {
 	t       *testing.T
 	net     *harness.Network
 	servers []*server
-	still   *standstill
+	still   *harness.Standstill
 }
 
 func newCluster(t *testing.T, regions ...string) *cluster {
 	t.Helper()
 	t.TempDir() // is removed after everything that is made from here on has ended
-	c := &cluster{t: t, net: harness.NewNetwork(t), still: newStandstill(t)}
+	c := &cluster{t: t, net: harness.NewNetwork(t), still: harness.NewStandstill(t)}
 	bin := harness.Binary(t)
 	for i, region := range regions {
 		name := fmt.Sprintf("n%d", i+1)
@@ -234,51 +232,4 @@ func (l lazily) String() string {
 		return "(it was, too late)"
 	}
 	return (*l.err).Error()
-}
-
-// standstill notes when this machine stood still: what would have been measured
-// then is not missing.
-type standstill struct {
-	mu   sync.Mutex
-	from []time.Time
-	long []time.Duration
-}
-
-func newStandstill(t *testing.T) *standstill {
-	s := &standstill{}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for last := time.Now(); ; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			now := time.Now()
-			if d := now.Sub(last); d > 500*time.Millisecond {
-				s.mu.Lock()
-				s.from, s.long = append(s.from, last), append(s.long, d)
-				s.mu.Unlock()
-			}
-			last = now
-		}
-	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	return s
-}
-
-// between is for how long it stood still that began or ended between two
-// instants, milliseconds since 1970.
-func (s *standstill) between(from, to int64) (sum int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, at := range s.from {
-		if at.UnixMilli() <= to && at.Add(s.long[i]).UnixMilli() >= from {
-			sum += s.long[i].Milliseconds()
-		}
-	}
-	return sum
 }

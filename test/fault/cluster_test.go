@@ -49,6 +49,7 @@ type cluster struct {
 	mu    sync.Mutex
 	nodes []*node // guarded by mu for writers; the row itself changes it
 	began time.Time
+	still *harness.Standstill // of the machine that runs all of it
 }
 
 // node is a server's machine.
@@ -67,7 +68,7 @@ type node struct {
 // newCluster starts the servers and waits until they see each other.
 func newCluster(t *testing.T, set setup) *cluster {
 	t.Helper()
-	c := &cluster{t: t, row: strings.TrimPrefix(t.Name(), "Test"), bin: harness.Binary(t), set: set, seed: options.seed, began: time.Now()}
+	c := &cluster{t: t, row: strings.TrimPrefix(t.Name(), "Test"), bin: harness.Binary(t), set: set, seed: options.seed, began: time.Now(), still: harness.NewStandstill(t)}
 	c.rand = rand.New(rand.NewPCG(uint64(c.seed), 0))
 	c.dir = scratch(t, c.row)
 	t.Logf("%s: seed %d, regions %v, directory %s", c.row, c.seed, set.regions, c.dir)

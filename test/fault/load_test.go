@@ -194,14 +194,16 @@ func (l *load) verify(e expect) {
 	}
 	res.samples, _ = l.samples.acked()
 	res.records = l.records.acked()
-	var at time.Time
+	var at, samplesAt, recordsAt, checksAt time.Time
 	res.sampleGap, at = l.samples.gap()
+	samplesAt = at
 	c.note("longest wait of a writer of samples %s, from %s", res.sampleGap.Round(time.Millisecond), c.since(at))
 	res.recordGap, at = l.records.gap()
+	recordsAt = at
 	c.note("longest wait of a writer of records %s, from %s", res.recordGap.Round(time.Millisecond), c.since(at))
 	var worst string
 	var err error
-	if res.checkGap, worst, err = l.checkGap(); err != nil {
+	if res.checkGap, checksAt, worst, err = l.checkGap(); err != nil {
 		t.Errorf("gaps of checks: %s", err)
 	}
 	c.note("longest time without a run of a check %s (%s)", res.checkGap.Round(time.Millisecond), worst)
@@ -211,14 +213,18 @@ func (l *load) verify(e expect) {
 		c.note("notified: %s: %d", name, names[name])
 	}
 	l.growth()
-	limit := func(what string, got, want time.Duration) {
+	limit := func(what string, at time.Time, got, want time.Duration) {
+		if still := c.still.Between(at, at.Add(got)); want > 0 && got > want && still > 0 {
+			c.note("%s: the machine stood still for %s of it", what, still.Round(time.Millisecond))
+			got -= still
+		}
 		if want > 0 && got > want {
 			t.Errorf("%s: %s, allowed are %s", what, got.Round(time.Millisecond), want)
 		}
 	}
-	limit("longest wait of a writer of samples", res.sampleGap, e.sampleGap)
-	limit("longest wait of a writer of records", res.recordGap, e.recordGap)
-	limit("longest time without a run of a check", res.checkGap, e.checkGap)
+	limit("longest wait of a writer of samples", samplesAt, res.sampleGap, e.sampleGap)
+	limit("longest wait of a writer of records", recordsAt, res.recordGap, e.recordGap)
+	limit("longest time without a run of a check", checksAt, res.checkGap, e.checkGap)
 	c.told(e.down)
 	res.passed = !t.Failed()
 	results.add(res)
@@ -276,15 +282,15 @@ func (c *cluster) equal() error {
 
 // checkGap is the longest time in which nobody ran one of the checks, from the
 // start of the load to its end.
-func (l *load) checkGap() (longest time.Duration, worst string, err error) {
+func (l *load) checkGap() (longest time.Duration, from time.Time, worst string, err error) {
 	if l.c.set.checks == 0 {
-		return 0, "no checks", nil
+		return 0, time.Time{}, "no checks", nil
 	}
 	window := int(l.ended.Sub(l.began).Seconds()) + 5
 	n := l.c.someone()
 	list, err := n.query(fmt.Sprintf(`probe_success{check=~"target-.*"}[%ds]`, window), l.ended)
 	if err != nil {
-		return 0, "", err
+		return 0, time.Time{}, "", err
 	}
 	times := map[string][]int64{}
 	for _, s := range list {
@@ -301,9 +307,10 @@ func (l *load) checkGap() (longest time.Duration, worst string, err error) {
 				continue
 			}
 			if d := time.Duration(at[k]-at[k-1]) * time.Millisecond; d > longest {
-				longest, worst = d, fmt.Sprintf("%s from %s", name, l.c.since(time.UnixMilli(at[k-1])))
+				longest, from = d, time.UnixMilli(at[k-1])
+				worst = fmt.Sprintf("%s from %s", name, l.c.since(from))
 			}
 		}
 	}
-	return longest, worst, nil
+	return longest, from, worst, nil
 }
