@@ -215,7 +215,7 @@ func (p *dnsProbe) Run(ctx context.Context) probe.Outcome {
 	put("probe_dns_query_succeeded", 1)
 	put("probe_dns_answer_rrs", float64(len(f.msg.Answer)))
 	put("probe_dns_authority_rrs", float64(len(f.msg.Ns)))
-	put("probe_dns_additional_rrs", float64(len(f.msg.Extra)))
+	put("probe_dns_additional_rrs", float64(additional(f.msg)))
 	for _, rr := range f.msg.Answer {
 		if soa, ok := rr.(*mdns.SOA); ok {
 			put("probe_dns_serial", float64(soa.Serial))
@@ -225,6 +225,18 @@ func (p *dnsProbe) Run(ctx context.Context) probe.Outcome {
 	out.Samples = f.facts.Samples(out.Samples)
 	p.judge(f, took, &out)
 	return out
+}
+
+// additional counts the additional records without OPT, which answers our own:
+// blackbox_exporter sends none, and gets none.
+func additional(m *mdns.Msg) int {
+	n := 0
+	for _, rr := range m.Extra {
+		if rr.Header().Rrtype != mdns.TypeOPT {
+			n++
+		}
+	}
+	return n
 }
 
 func system() []resolver {

@@ -295,3 +295,29 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// What EDNS adds to an answer is no record of it.
+func TestAdditionalRecordsAreCountedWithoutEDNS(t *testing.T) {
+	ns := nameServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
+		m := new(mdns.Msg)
+		m.SetReply(q)
+		for _, s := range []string{"x.example. 60 IN MX 10 mail.example.", "mail.example. 60 IN A 192.0.2.1"} {
+			rr, err := mdns.NewRR(s)
+			if err == nil && rr.Header().Rrtype == mdns.TypeMX {
+				m.Answer = append(m.Answer, rr)
+			} else if err == nil {
+				m.Extra = append(m.Extra, rr)
+			}
+		}
+		m.SetEdns0(1232, false)
+		_ = w.WriteMsg(m)
+	})
+	out := probetest.Run(t, dns.Kind{}, "x.example", `{"resolvers":["`+ns+`"],"record_type":"MX"}`, 20*time.Second)
+	require.True(t, out.Success, out.Message)
+	got := map[string]float64{}
+	for _, s := range out.Samples {
+		got[s.Name] = s.Value
+	}
+	require.EqualValues(t, 1, got["probe_dns_additional_rrs"])
+	require.EqualValues(t, 1, got["probe_dns_answer_rrs"])
+}
