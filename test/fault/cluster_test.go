@@ -322,12 +322,16 @@ var errEnded = errors.New("the process ended")
 func (c *cluster) wait(limit time.Duration, what string, ask func() error) time.Duration {
 	c.t.Helper()
 	begin := time.Now()
+	passed := func() time.Duration { // without the time in which this machine stood still
+		now := time.Now()
+		return max(0, now.Sub(begin)-c.still.Between(begin, now))
+	}
 	for {
 		err := ask()
 		if err == nil {
-			return time.Since(begin)
+			return passed()
 		}
-		if time.Since(begin) > limit || errors.Is(err, errEnded) {
+		if passed() > limit || errors.Is(err, errEnded) {
 			require.FailNow(c.t, what, "after %s: %s", time.Since(begin).Round(time.Millisecond), err)
 		}
 		<-time.After(100 * time.Millisecond)
