@@ -33,7 +33,7 @@ func (n *Notify) places(r model.Receiver) (config.Receiver, []integration, error
 	if err != nil {
 		return config.Receiver{}, nil, err
 	}
-	opts := []commoncfg.HTTPClientOption{commoncfg.WithDialContextFunc(n.dial), commoncfg.WithUserAgent("Panoptes")}
+	opts := n.clientOptions()
 	var inv model.Invalid
 	var out []integration
 	for i, c := range conf.WebhookConfigs {

@@ -48,7 +48,7 @@ type Deps struct {
 // Notify builds receivers. It may be used by several goroutines.
 type Notify struct {
 	cfg     Config
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	dial    dialFunc
 	record  func(model.Event)
 	log     *slog.Logger
 	tmpl    *template.Template
@@ -87,7 +87,7 @@ func New(cfg Config, deps Deps) (*Notify, error) {
 		return nil, err
 	}
 	return &Notify{
-		cfg: cfg, dial: deps.Dialer, record: deps.Record, log: deps.Logger,
+		cfg: cfg, dial: bounded(deps.Dialer), record: deps.Record, log: deps.Logger,
 		tmpl: tmpl, metrics: m, ledger: newLedger(),
 	}, nil
 }
