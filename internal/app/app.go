@@ -274,7 +274,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats, a.fleet, a.hostAlerts},
 		{rollover(a.rollover), a.worker, a.auth, a.sessions, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.rollouts), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl), run.Func(a.lookAtHistory),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.appendSamples, extra: a.verdict.Collect, log: a.log}},
-		{run.Func(a.serve), run.Func(a.drainAtEnd)},
+		{run.Func(a.serve), run.Func(a.drainAtEnd), a.backups},
 	}
 	if a.sample != nil {
 		tiers = append([][]run.Runner{{a.sample}}, tiers...)

@@ -16,6 +16,7 @@ import (
 // which blocks must not be merged before they are there; nil: all may.
 func (a *App) openBucket() (hold func(id string, level int) bool, err error) {
 	a.backups = &backups{app: a}
+	a.backups.life, a.backups.end = context.WithCancel(context.Background())
 	if err := a.openQuiet(); err != nil {
 		return nil, err
 	}
@@ -43,6 +44,10 @@ func (a *App) openBucket() (hold func(id string, level int) bool, err error) {
 
 // openBackups makes what copies this server while it runs.
 func (a *App) openBackups() (err error) {
+	// What a process that was killed had gathered keeps blocks from being freed.
+	if err := os.RemoveAll(a.cfg.Path(backup.StagingName)); err != nil {
+		return fmt.Errorf("remove what is left of a backup: %w", err)
+	}
 	if a.uploader != nil {
 		a.uploader.Follow(a.store)
 	}
@@ -71,6 +76,15 @@ func countBlocks(dir string) (backup.Counts, error) {
 type backups struct {
 	app   *App
 	maker *backup.Maker
+	life  context.Context // of backups that are being made
+	end   context.CancelFunc
+}
+
+// Run ends a backup that is being made when ctx ends.
+func (b *backups) Run(ctx context.Context) error {
+	<-ctx.Done()
+	b.end()
+	return nil
 }
 
 func (b *backups) ready() error {
@@ -89,12 +103,21 @@ func (b *backups) Make(ctx context.Context, actor string) (api.BackupMade, error
 		return api.BackupMade{}, err
 	}
 	began := time.Now()
-	made, key, err := b.maker.Make(ctx)
+	// What has begun is finished, also when whoever asked has lost patience. The
+	// first one is made for somebody who is shown the recovery key.
+	life := context.WithoutCancel(ctx)
+	if !b.maker.KeyKnown() {
+		life = ctx
+	}
+	life, cancel := context.WithCancel(life)
+	defer cancel()
+	defer context.AfterFunc(b.life, cancel)()
+	made, key, err := b.maker.Make(life)
 	if err != nil {
 		return api.BackupMade{}, err
 	}
 	now := time.Now().UTC()
-	b.app.audit(ctx, model.Event{ID: model.NewID(now), Time: now, Kind: model.EventAudit, Subject: "backup/" + made.ID, Name: made.ID, Severity: "info", Actor: actor,
+	b.app.audit(life, model.Event{ID: model.NewID(now), Time: now, Kind: model.EventAudit, Subject: "backup/" + made.ID, Name: made.ID, Severity: "info", Actor: actor,
 		Code: "backup.create", Message: fmt.Sprintf("backup %s made in %s", made.ID, time.Since(began).Round(time.Second))})
 	return api.BackupMade{ID: made.ID, Files: made.Files, Bytes: made.Bytes, Uploaded: made.Uploaded, RecoveryKey: key.Reveal()}, nil
 }

@@ -19,33 +19,40 @@ import (
 )
 
 // BackupStopped copies the directory of a server that does not run; version is
-// that of this program. The first backup also returns the recovery key.
-func BackupStopped(ctx context.Context, version, dir string, bucket backup.Bucket, log *slog.Logger) (out backup.Created, key model.Secret, err error) {
+// that of this program. show tells somebody what was made, and of the first backup
+// the recovery key, whose public half is kept only then.
+func BackupStopped(ctx context.Context, version, dir string, bucket backup.Bucket, show func(backup.Created, model.Secret) error, log *slog.Logger) (err error) {
 	if _, err := os.Stat(filepath.Join(dir, "pki")); err != nil {
-		return out, "", fmt.Errorf("%s is no data directory of a server: %w", dir, err)
+		return fmt.Errorf("%s is no data directory of a server: %w", dir, err)
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
-		return out, "", fmt.Errorf("%w; stop the server, or back it up without --stopped", err)
+		return fmt.Errorf("%w; stop the server, or back it up without --stopped", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	keyFile := filepath.Join(dir, backup.PublicKeyName)
 	public, key, err := backup.LoadPublicKey(keyFile)
 	if err != nil {
-		return out, "", fmt.Errorf("recovery key: %w", err)
+		return fmt.Errorf("recovery key: %w", err)
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""
 	}
-	out, err = backup.Create(ctx, bucket, backup.Source{
+	out, err := backup.Create(ctx, bucket, backup.Source{
 		Dir: dir, Time: time.Now(), PublicKey: public,
 		Info: backup.Info{Node: host, Program: version, Counts: backup.Counts{Blocks: -1, Series: -1, Samples: -1, Events: -1, Records: -1}},
 	}, log)
-	if err != nil && key != "" { // nobody has seen it: the next one makes another
-		return out, "", errors.Join(err, os.Remove(keyFile))
+	if err != nil {
+		return err
 	}
-	return out, key, err
+	if err := show(out, key); err != nil {
+		return err
+	}
+	if key != "" {
+		err = backup.SavePublicKey(keyFile, public)
+	}
+	return err
 }
 
 // CheckBackup opens samples and events of a restored directory, reads some of

@@ -72,8 +72,11 @@ func TestBackupOfARunningServer(t *testing.T) {
 	require.NoError(t, os.WriteFile(bucket, fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %s}\n", store), 0o600))
 	dir := t.TempDir()
 	with := func(c *config.Config) { c.Backup.Bucket = bucket }
+	staging := filepath.Join(dir, backup.StagingName)
+	require.NoError(t, os.MkdirAll(filepath.Join(staging, "tsdb"), 0o700))
 	a, stop := server(t, dir, with)
 	settled(t, a)
+	require.NoDirExists(t, staging, "what a killed process had gathered is removed")
 
 	code, out := call(t, a, "POST", "/v1/receivers", `{"name":"hook","type":"webhook","webhook":{"url":"`+hook.URL+`"}}`)
 	require.Equal(t, http.StatusCreated, code, out)

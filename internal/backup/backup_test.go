@@ -81,6 +81,7 @@ func TestBackupAndRestore(t *testing.T) {
 		src := backup.Source{Dir: dir, Info: backup.Info{Node: "n1", Program: "v1"}, Time: time.Now(), PublicKey: public}
 		first, err := backup.Create(t.Context(), b, src, nil)
 		require.NoError(t, err)
+		want[backup.PublicKeyName] = public + "\n"
 		require.Equal(t, len(want), first.Files)
 
 		m, err := backup.Verify(t.Context(), b, "", backup.VerifyOptions{})

@@ -52,7 +52,8 @@ func skipped(path string, d fs.DirEntry) bool {
 	}
 	switch path {
 	case "lock", "queries.active", "sessions", "replica", "quarantine", "control/reserve", "tsdb/reserve", "tsdb/lock", "tsdb/incoming", "tsdb/quarantine",
-		StagingName, QuietName, "initial-admin-password":
+		StagingName, QuietName, "initial-admin-password",
+		PublicKeyName: // comes from Source: there is no file of it before the first backup is made
 		return true
 	}
 	return false
@@ -73,7 +74,7 @@ func Create(ctx context.Context, b Bucket, src Source, log *slog.Logger) (Create
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &creator{b: b, dir: src.Dir, public: public}
+	c := &creator{b: b, dir: src.Dir, key: public}
 	m := &Manifest{Format: Format, ID: ulid.MustNew(ulid.Now(), ulid.DefaultEntropy()).String(), Time: src.Time.UTC(), Info: src.Info, RecoveryKey: keyID(public)}
 	start := time.Now()
 	err = filepath.WalkDir(src.Dir, func(path string, d fs.DirEntry, err error) error {
@@ -104,6 +105,11 @@ func Create(ctx context.Context, b Bucket, src Source, log *slog.Logger) (Create
 	if err != nil {
 		return Created{}, err
 	}
+	f, err := c.public(ctx, src.PublicKey)
+	if err != nil {
+		return Created{}, fmt.Errorf("back up %s: %w", PublicKeyName, err)
+	}
+	m.Files = append(m.Files, f)
 	slices.SortFunc(m.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	if err := m.check(); err != nil {
 		return Created{}, err
@@ -113,7 +119,7 @@ func Create(ctx context.Context, b Bucket, src Source, log *slog.Logger) (Create
 		return Created{}, err
 	}
 	if err := b.Upload(ctx, manifests+m.ID+".json", bytes.NewReader(data)); err != nil {
-		return Created{}, fmt.Errorf("upload manifest: %w", err)
+		return Created{}, fmt.Errorf("upload manifest: %w", refused(err))
 	}
 	out := Created{Manifest: m, ID: m.ID, Files: len(m.Files), Bytes: m.Bytes(), Uploaded: c.uploaded}
 	log.Info("backup made", "backup", m.ID, "files", out.Files, "bytes", out.Bytes, "uploaded", out.Uploaded, "took", time.Since(start))
@@ -123,7 +129,7 @@ func Create(ctx context.Context, b Bucket, src Source, log *slog.Logger) (Create
 type creator struct {
 	b        Bucket
 	dir      string
-	public   *ecdh.PublicKey
+	key      *ecdh.PublicKey
 	uploaded int64
 }
 
@@ -154,7 +160,7 @@ func (c *creator) file(ctx context.Context, path string) (f File, err error) {
 	}
 	again := sha256.New()
 	if err := c.b.Upload(ctx, objectName(f.Object), &sizedReader{io.TeeReader(io.LimitReader(r, n), again), n}); err != nil {
-		return f, err
+		return f, refused(err)
 	}
 	if hex.EncodeToString(again.Sum(nil)) != f.Object {
 		// Whoever finds an object trusts its name.
@@ -172,14 +178,26 @@ func (c *creator) sealed(ctx context.Context, path string, r io.Reader) (File, e
 	if len(plain) > maxSealed/2 {
 		return File{}, fmt.Errorf("%w: a secret file may have %d bytes", model.ErrTooLarge, maxSealed/2)
 	}
-	data, err := seal(c.public, path, plain)
+	data, err := seal(c.key, path, plain)
 	if err != nil {
 		return File{}, err
 	}
 	sum := sha256.Sum256(data)
 	f := File{Path: path, Size: int64(len(plain)), Stored: int64(len(data)), Object: hex.EncodeToString(sum[:]), Sealed: true}
 	c.uploaded += f.Stored
-	return f, c.b.Upload(ctx, objectName(f.Object), bytes.NewReader(data))
+	return f, refused(c.b.Upload(ctx, objectName(f.Object), bytes.NewReader(data)))
+}
+
+// public keeps the public key in the backup, so that a restored server uses it, too.
+func (c *creator) public(ctx context.Context, key string) (File, error) {
+	data := publicFile(key)
+	sum := sha256.Sum256(data)
+	f := File{Path: PublicKeyName, Size: int64(len(data)), Stored: int64(len(data)), Object: hex.EncodeToString(sum[:])}
+	if there, err := c.has(ctx, f); err != nil || there {
+		return f, err
+	}
+	c.uploaded += f.Stored
+	return f, refused(c.b.Upload(ctx, objectName(f.Object), bytes.NewReader(data)))
 }
 
 // has reports whether the bucket holds the object. One of another size is not
@@ -190,9 +208,18 @@ func (c *creator) has(ctx context.Context, f File) (bool, error) {
 		if c.b.IsObjNotFoundErr(err) {
 			return false, nil
 		}
-		return false, fmt.Errorf("ask the bucket: %w", err)
+		return false, refused(err)
 	}
 	return a.Size == f.Stored, nil
+}
+
+// refused says whose error it is: what is wrong with the bucket is put right by
+// whoever asked for the backup, so the text reaches them.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: the bucket: %w", model.ErrUnavailable, err)
 }
 
 type sizedReader struct {

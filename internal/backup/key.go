@@ -40,7 +40,9 @@ func NewRecoveryKey() (private model.Secret, public string, err error) {
 }
 
 // LoadPublicKey returns the public key in a file. When there is none it makes a
-// pair, keeps the public one there, and returns the private one to be shown.
+// pair and returns the private one as well: show it, and once it is sure that
+// somebody can see it keep the public one with SavePublicKey. Kept earlier, a
+// process that is killed would leave a key behind that nobody has.
 func LoadPublicKey(path string) (public string, shown model.Secret, err error) {
 	data, err := os.ReadFile(path)
 	if err == nil {
@@ -51,11 +53,17 @@ func LoadPublicKey(path string) (public string, shown model.Secret, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", "", err
 	}
-	if shown, public, err = NewRecoveryKey(); err != nil {
-		return "", "", err
-	}
-	return public, shown, writeFile(path, []byte(public+"\n"), 0o600)
+	shown, public, err = NewRecoveryKey()
+	return public, shown, err
 }
+
+// SavePublicKey keeps a public key for the backups that follow.
+func SavePublicKey(path, public string) error {
+	return writeFile(path, publicFile(public), 0o600)
+}
+
+// publicFile is what the file of a public key holds.
+func publicFile(public string) []byte { return []byte(public + "\n") }
 
 func parsePublic(s string) (*ecdh.PublicKey, error) {
 	rest, ok := strings.CutPrefix(s, publicPrefix)

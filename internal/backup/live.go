@@ -42,7 +42,7 @@ type Live struct {
 // copied from the directory as they are: each is replaced at once, never
 // changes, or is a journal whose torn end is left out when it is read.
 func copied() []string {
-	return []string{"catalog.json", "heartbeats.json", "seal.key", PublicKeyName, "pki", "alert", "hosts", "push", "rules", "sd"}
+	return []string{"catalog.json", "heartbeats.json", "seal.key", "pki", "alert", "hosts", "push", "rules", "sd"}
 }
 
 // Maker makes backups of a running server, one at a time.
@@ -69,9 +69,15 @@ func NewMaker(l Live) (*Maker, error) {
 	}, nil
 }
 
+// KeyKnown reports whether somebody has been shown the recovery key.
+func (m *Maker) KeyKnown() bool {
+	_, err := os.Stat(filepath.Join(m.l.DataDir, PublicKeyName))
+	return err == nil
+}
+
 // Make makes a backup. The first one of a server also returns its recovery key,
-// which is kept nowhere: show it. While another one is being made the answer is
-// model.ErrConflict.
+// which is kept nowhere: show it. Its ctx must end when there is nobody left whom
+// to show it. While another one is being made the answer is model.ErrConflict.
 func (m *Maker) Make(ctx context.Context) (out Created, shown model.Secret, err error) {
 	if !m.working.TryLock() {
 		return out, "", fmt.Errorf("%w: a backup is being made already", model.ErrConflict)
@@ -88,12 +94,6 @@ func (m *Maker) Make(ctx context.Context) (out Created, shown model.Secret, err 
 	if err != nil {
 		return out, "", fmt.Errorf("recovery key: %w", err)
 	}
-	defer func() {
-		if err != nil && shown != "" { // nobody has seen it: the next one makes another
-			shown = ""
-			err = errors.Join(err, os.Remove(keyFile))
-		}
-	}()
 	staging := filepath.Join(m.l.DataDir, StagingName)
 	if err := os.RemoveAll(staging); err != nil { // of a process that was killed
 		return out, "", err
@@ -104,10 +104,18 @@ func (m *Maker) Make(ctx context.Context) (out Created, shown model.Secret, err 
 	defer func() { err = errors.Join(err, os.RemoveAll(staging)) }()
 	src, err := m.stage(ctx, staging, public)
 	if err != nil {
-		return out, shown, err
+		return out, "", err
 	}
 	if out, err = Create(ctx, m.l.Bucket, src, m.log); err != nil {
-		return out, shown, err
+		return out, "", err
+	}
+	if shown != "" {
+		if err := ctx.Err(); err != nil {
+			return out, "", fmt.Errorf("%w: nobody is there any more to see the recovery key; the next backup makes another one", err)
+		}
+		if err := SavePublicKey(keyFile, public); err != nil {
+			return out, "", fmt.Errorf("keep the public half of the recovery key: %w", err)
+		}
 	}
 	m.last.SetToCurrentTime()
 	return out, shown, nil

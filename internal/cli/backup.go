@@ -70,7 +70,7 @@ configuration file), or copy the directory of a stopped one.`,
 					backup.Created
 					RecoveryKey model.Secret `json:"recovery_key"`
 				}
-				if _, err := c.do(cmd.Context(), request{method: http.MethodPost, path: "/v1/backup"}, &made); err != nil {
+				if _, err := c.do(cmd.Context(), request{method: http.MethodPost, path: "/v1/backup", timeout: forever}, &made); err != nil {
 					return err
 				}
 				return printCreated(cmd.OutOrStdout(), out, made.Created, made.RecoveryKey)
@@ -80,11 +80,10 @@ configuration file), or copy the directory of a stopped one.`,
 				return err
 			}
 			defer bucket.Close()
-			made, key, err := app.BackupStopped(cmd.Context(), version, dir, bucket, newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
-			if err != nil {
-				return err
+			show := func(made backup.Created, key model.Secret) error {
+				return printCreated(cmd.OutOrStdout(), out, made, key)
 			}
-			return printCreated(cmd.OutOrStdout(), out, made, key)
+			return app.BackupStopped(cmd.Context(), version, dir, bucket, show, newLogger(config.Log{Level: "warn"}, cmd.ErrOrStderr()))
 		},
 	}
 	b.add(cmd)

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +22,49 @@ import (
 	"panoptes/internal/store"
 	"panoptes/internal/store/storetest"
 )
+
+// deadlines notes whether requests have one.
+type deadlines struct {
+	http.RoundTripper
+	seen []bool
+}
+
+func (d *deadlines) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, has := r.Context().Deadline()
+	d.seen = append(d.seen, has)
+	return d.RoundTripper.RoundTrip(r)
+}
+
+// A backup takes as long as it takes.
+func TestBackupIsWaitedFor(t *testing.T) {
+	d := &deadlines{RoundTripper: http.DefaultTransport}
+	http.DefaultTransport = d
+	defer func() { http.DefaultTransport = d.RoundTripper }()
+	answer := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"01J","files":3}`) }
+	code, out, errs := run(t, answer, "", "backup", "create")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "01J")
+	require.Equal(t, []bool{false}, d.seen)
+}
+
+// What the key of a backup that could not be shown would open is lost: the next
+// backup makes another key.
+func TestKeyThatWasNotShown(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "pki"), 0o700))
+	bucket := filepath.Join(t.TempDir(), "bucket.yml")
+	require.NoError(t, os.WriteFile(bucket, fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %s}\n", t.TempDir()), 0o600))
+	args := []string{"backup", "create", "--stopped", dir, "--bucket", bucket}
+	closed, w := io.Pipe()
+	require.NoError(t, closed.Close())
+	var errs bytes.Buffer
+	require.NotZero(t, cli.Main(t.Context(), args, cli.IO{In: &bytes.Buffer{}, Out: w, Err: &errs, Env: []string{"HOME=" + dir}}))
+	for _, want := range []bool{true, false} {
+		var out bytes.Buffer
+		require.Zero(t, cli.Main(t.Context(), args, cli.IO{In: &bytes.Buffer{}, Out: &out, Err: &errs, Env: []string{"HOME=" + dir}}), errs.String())
+		require.Equal(t, want, strings.Contains(out.String(), "Recovery key"), out.String())
+	}
+}
 
 // A stopped server is backed up, checked and brought back by commands.
 func TestBackupCommands(t *testing.T) {

@@ -125,6 +125,9 @@ type request struct {
 	timeout time.Duration       // two minutes when it is 0
 }
 
+// forever is the timeout of what takes as long as it takes.
+const forever time.Duration = -1
+
 // do sends r and decodes the answer into out, when out is not nil.
 func (c *client) do(ctx context.Context, r request, out any) (http.Header, error) {
 	server, key := c.where()
@@ -139,8 +142,11 @@ func (c *client) do(ctx context.Context, r request, out any) (http.Header, error
 	if r.timeout == 0 {
 		r.timeout = 2 * time.Minute
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
+	if r.timeout != forever {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
 	req, err := http.NewRequestWithContext(ctx, first(r.method, http.MethodGet), server+r.path, body)
 	if err != nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("--server %q is not an address; write for example %s", server, defaultServer)}
@@ -166,6 +172,9 @@ func (c *client) do(ctx context.Context, r request, out any) (http.Header, error
 		}
 		if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
 			return nil, fmt.Errorf("cannot trust %s: %w (name the authority's certificate in SSL_CERT_FILE=FILE, and use a host that is in the server's certificate)", server, cert.Err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("%s has not answered within %s; what was asked may go on there", server, r.timeout)
 		}
 		return nil, fmt.Errorf("cannot reach %s: %w (is the server running? another address: --server URL)", server, err)
 	}
