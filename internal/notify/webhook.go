@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	amalert "github.com/prometheus/alertmanager/alert"
@@ -32,7 +33,44 @@ func newWebhook(c *amwebhook.WebhookConfig, tmpl *template.Template, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	if client.CheckRedirect == nil { // redirections are followed
+		client.CheckRedirect = keepMethod
+	}
 	return &webhook{conf: c, tmpl: tmpl, log: log, client: client}, nil
+}
+
+// keepMethod follows a redirection only if the message goes along. A 301 or 302
+// makes a GET without a body of it, and whatever page answers that would count
+// as delivered.
+func keepMethod(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("redirected ten times")
+	}
+	if req.Method != via[0].Method {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// elsewhere says where a redirection leads. What stands in the address that was
+// asked may be secret, and so may a query.
+func elsewhere(resp *http.Response) string {
+	u, err := resp.Location()
+	if err != nil {
+		return ""
+	}
+	asked := strings.FieldsFunc(resp.Request.URL.EscapedPath(), func(r rune) bool { return r == '/' })
+	parts := strings.Split(u.EscapedPath(), "/")
+	for i, p := range parts {
+		if p != "" && slices.Contains(asked, p) {
+			parts[i] = "…"
+		}
+	}
+	to := u.Scheme + "://" + u.Host + strings.Join(parts, "/")
+	if u.RawQuery != "" {
+		to += "?…"
+	}
+	return to
 }
 
 // Notify implements Alertmanager's Notifier.
@@ -85,7 +123,9 @@ func (w *webhook) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 		return false, nil
 	}
 	err = fmt.Errorf("answered %s", resp.Status)
-	if s := strings.TrimSpace(string(bytes.ToValidUTF8(answer, []byte("?")))); s != "" {
+	if to := elsewhere(resp); resp.StatusCode/100 == 3 && to != "" {
+		err = fmt.Errorf("answered %s: the message is not sent on to %s; configure the address that takes it as url", resp.Status, to)
+	} else if s := strings.TrimSpace(string(bytes.ToValidUTF8(answer, []byte("?")))); s != "" {
 		err = fmt.Errorf("answered %s: %s", resp.Status, s)
 	}
 	retry := resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout
