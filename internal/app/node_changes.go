@@ -46,13 +46,38 @@ func (c clusterForAPI) AllowChecks(ctx context.Context, actor, id string, allow 
 	return nil
 }
 
+// labelTries is how often labels are set when the record changes meanwhile.
+const labelTries = 5
+
+// SetLabels replaces all labels of a node.
 func (c clusterForAPI) SetLabels(ctx context.Context, actor, id string, labels map[string]string) error {
 	if err := model.ValidateLabels(labels); err != nil {
 		var inv model.Invalid
 		inv.AddErr("labels", err)
 		return inv
 	}
-	return c.patch(ctx, actor, id, map[string]any{"labels": labels})
+	for try := 1; ; try++ {
+		n, err := c.node(id)
+		if err != nil {
+			return err
+		}
+		// A patch leaves alone what it does not name.
+		change := map[string]any{}
+		for k := range n.Labels {
+			change[k] = nil
+		}
+		for k, v := range labels {
+			change[k] = v
+		}
+		patch, err := json.Marshal(map[string]any{"labels": change})
+		if err != nil {
+			return err
+		}
+		_, err = c.catalog.Patch(ctx, actor, model.KindNode, id, patch, n.Revision)
+		if !errors.Is(err, model.ErrRevision) || try == labelTries {
+			return err
+		}
+	}
 }
 
 func (c clusterForAPI) store() (*control.Control, error) {
