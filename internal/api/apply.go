@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -68,22 +67,41 @@ func (a *API) apply(r *http.Request) (any, error) {
 	return applyAnswer{changes}, nil
 }
 
-// keepAdmins is keepAdmin for documents: one that demotes the last
-// administrator is refused unless another one makes one.
+// keepAdmins is keepAdmin for documents: they are refused when no administrator
+// would be left.
 func (a *API) keepAdmins(docs []Doc) error {
-	var refused error
+	able := map[string]bool{} // by name: administrators who may log in
+	for _, rec := range a.deps.Catalog.List(model.KindUser) {
+		if ableAdmin(rec.Spec) {
+			able[rec.Name] = true
+		}
+	}
+	last := -1 // the document that took an administrator away
 	for i, d := range docs {
 		if d.Kind != model.KindUser {
 			continue
 		}
-		if ableAdmin(d.Spec) {
-			return nil
+		name := d.Name
+		if name == "" { // it may stand in the spec alone
+			var inner struct {
+				Name string `json:"name"`
+			}
+			if json.Unmarshal(d.Spec, &inner) == nil {
+				name = inner.Name
+			}
 		}
-		if err := a.keepAdmin(d.Kind, d.Name, d.Spec, false); err != nil && !errors.Is(err, model.ErrNotFound) {
-			refused = fmt.Errorf("documents[%d]: %w", i, err)
+		switch {
+		case ableAdmin(d.Spec):
+			able[name] = true
+		case able[name]:
+			delete(able, name)
+			last = i
 		}
 	}
-	return refused
+	if last >= 0 && len(able) == 0 {
+		return fmt.Errorf("documents[%d]: %w", last, errLastAdmin())
+	}
+	return nil
 }
 
 // export answers the records of the kinds that are asked for. Keys are not

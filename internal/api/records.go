@@ -251,6 +251,10 @@ func (a *API) keepAdmin(kind, idOrName string, spec json.RawMessage, patch bool)
 			return nil
 		}
 	}
+	return errLastAdmin()
+}
+
+func errLastAdmin() error {
 	return &conflict{field: "role", msg: "this is the last administrator; make another one first"}
 }
 

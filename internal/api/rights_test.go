@@ -139,8 +139,14 @@ func TestUsersKeysAndExport(t *testing.T) {
 	demote := obj{"kind": "user", "name": "root", "spec": obj{"name": "root", "role": "viewer"}}
 	promote := obj{"kind": "user", "name": "next", "spec": obj{"name": "next", "role": "admin"}}
 	b.want(409, nil, b.call("admin", "POST", "/v1/apply", obj{"documents": []obj{demote}}))
+	unnamed := obj{"kind": "user", "spec": obj{"name": "root", "role": "viewer"}}
+	b.want(409, &f, b.call("admin", "POST", "/v1/apply", obj{"documents": []obj{unnamed}}))
+	require.Contains(t, f.Error.Message, "last administrator")
 	b.want(200, nil, b.call("admin", "POST", "/v1/apply?dry_run=true", obj{"documents": []obj{demote, promote}}))
 	b.want(201, nil, b.call("admin", "POST", "/v1/users", obj{"name": "second", "role": "admin"}))
+	second := obj{"kind": "user", "spec": obj{"name": "second", "role": "admin", "disabled": true}}
+	b.want(409, nil, b.call("admin", "POST", "/v1/apply", obj{"documents": []obj{second, demote}}))
+	b.want(200, nil, b.call("admin", "POST", "/v1/apply?dry_run=true", obj{"documents": []obj{second}}))
 	b.want(200, nil, b.call("admin", "PATCH", "/v1/users/root", obj{"role": "viewer"}))
 
 	b.want(201, nil, b.call("editor", "POST", "/v1/checks", shop))
