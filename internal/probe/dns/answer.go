@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 
+	mdns "github.com/miekg/dns"
+
 	"panoptes/internal/probe"
 	"panoptes/internal/probe/tlsinfo"
 )
@@ -54,4 +56,16 @@ func (Kind) Schema() []probe.Field {
 		{Name: "no_recursion", Type: "bool", Default: "false", Advanced: true, Label: t("Do not ask for recursion", "不请求递归")},
 		{Name: "degraded_after", Type: "duration", Label: t("Degraded when slower than", "慢于此值视为降级")},
 	}, tlsinfo.Fields()...)
+}
+
+// additional counts the additional records without OPT, which answers our own:
+// blackbox_exporter sends none, and gets none.
+func additional(m *mdns.Msg) int {
+	n := 0
+	for _, rr := range m.Extra {
+		if rr.Header().Rrtype != mdns.TypeOPT {
+			n++
+		}
+	}
+	return n
 }

@@ -227,18 +227,6 @@ func (p *dnsProbe) Run(ctx context.Context) probe.Outcome {
 	return out
 }
 
-// additional counts the additional records without OPT, which answers our own:
-// blackbox_exporter sends none, and gets none.
-func additional(m *mdns.Msg) int {
-	n := 0
-	for _, rr := range m.Extra {
-		if rr.Header().Rrtype != mdns.TypeOPT {
-			n++
-		}
-	}
-	return n
-}
-
 func system() []resolver {
 	cfg, err := mdns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil {
