@@ -306,7 +306,7 @@ func (a *App) controlConfig() control.Config {
 	switch {
 	case len(a.welcome.Members) > 0:
 		cfg.Initial, cfg.Join = a.welcome.Members, true
-	case len(a.welcome.Clients) > 0:
+	case len(a.welcome.Clients) > 0 && !dataExists(a.cfg.Path("control", "member")): // a restored one has its own
 		cfg.Endpoints = a.controlEndpoints
 	}
 	return cfg

@@ -3,9 +3,11 @@ package app_test
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,4 +100,22 @@ func TestJoiningIsNotForgotten(t *testing.T) {
 		require.NoError(t, opened(t, cfg, dir))
 		require.NoError(t, opened(t, alone, dir))
 	}
+}
+
+// The backup of a server that asked others for the configuration holds all of
+// it, and the server that is restored keeps it itself.
+func TestRestoredClientKeepsTheConfiguration(t *testing.T) {
+	m := &member{t: t, cfg: settings(t, "n6", "eu")}
+	m.start()
+	require.NoError(t, m.end())
+	m.cfg.Access.AdminPassword = ""
+	welcome, err := json.Marshal(map[string]any{"clients": []string{freePort(t)}, "seeds": []string{freePort(t)}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(m.cfg.DataDir, "pki", "welcome.json"), welcome, 0o600))
+	m.start()
+	t.Cleanup(func() { _ = m.end() })
+	require.Eventually(t, func() bool {
+		code, _ := call(t, m.app, "POST", "/v1/regions", `{"name":"kept"}`)
+		return code == http.StatusCreated
+	}, 30*time.Second, 100*time.Millisecond)
 }
