@@ -3,6 +3,7 @@ package agent_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -317,4 +318,18 @@ func TestEventsOfAHostAreItsOwn(t *testing.T) {
 	require.Equal(t, []string{"node", "node/" + h.pki.NodeID(), "agent/web-1", "web-1"}, []string{string(e.Kind), e.Subject, e.Actor, e.Name})
 	require.Equal(t, map[string]string{"host": "web-1", "region": "eu"}, e.Labels)
 	require.NotEqual(t, victim, e.ID, "nobody can take the id of another event")
+}
+
+func TestAHostSaysThatItsClockIsWrong(t *testing.T) {
+	w := newWorld(t)
+	s := w.add("n1", hosts.Config{})
+	h := w.join("web-1").start(func(_ *agent.Config, d *agent.Deps) {
+		d.Now = func() time.Time { return time.Now().Add(8 * time.Minute) }
+	})
+	id := h.pki.NodeID()
+	eventually(t, 30*time.Second, func() bool {
+		host, err := s.hosts.Host(id)
+		return err == nil && host.Status == model.HostOnline && host.Code == "host.clock" && strings.Contains(host.Message, " ahead")
+	}, "its clock is told of")
+	eventually(t, 30*time.Second, func() bool { return slices.Contains(w.codes(id), "host.clock") }, "an event")
 }

@@ -246,7 +246,7 @@ func (t *talk) send(ctx context.Context, first bool) error {
 		if more {
 			select {
 			case <-beat.C:
-				if err := t.stream.Send([]byte{byte(uplink.KindBeat)}); err != nil {
+				if err := t.stream.Send(uplink.AppendBeat(nil, a.deps.Now())); err != nil {
 					return err
 				}
 			default:
@@ -263,7 +263,7 @@ func (t *talk) send(ctx context.Context, first bool) error {
 				return err
 			}
 		case <-beat.C:
-			if err := t.stream.Send([]byte{byte(uplink.KindBeat)}); err != nil {
+			if err := t.stream.Send(uplink.AppendBeat(nil, a.deps.Now())); err != nil {
 				return err
 			}
 		case <-back:

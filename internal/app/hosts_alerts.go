@@ -13,8 +13,8 @@ import (
 	"panoptes/internal/model"
 )
 
-// hostAlerts raises the alerts of hosts that are down, or whose agents are
-// silent, on every server, whoever decided. It sends each again every minute,
+// hostAlerts raises the alerts of hosts that are down, whose agents are silent or
+// whose clocks are wrong, on every server, whoever decided. It sends each again every minute,
 // as the alerting part asks of whoever raises alerts.
 type hostAlerts struct {
 	put         func(context.Context, ...alert.Alert) error
@@ -32,6 +32,8 @@ const (
 	hostSettle = 25 * time.Second
 	// silentFor is how long a host may be silent while nobody can look at it.
 	silentFor = 5 * time.Minute
+	// clockWrong is the code of a host that is online with a wrong clock.
+	clockWrong = "host.clock"
 )
 
 func newHostAlerts(put func(context.Context, ...alert.Alert) error, externalURL string, log *slog.Logger) *hostAlerts {
@@ -44,6 +46,8 @@ func hostAlertName(h model.Host, now time.Time) string {
 	switch {
 	case h.Status == model.HostDown:
 		return "HostDown"
+	case h.Status == model.HostOnline && h.Code == clockWrong:
+		return "HostClockWrong"
 	case h.Status != model.HostUnknown, h.Code == "host.region": // the region has an alert of its own
 		return ""
 	case h.Code == "host.agent_silent", now.Sub(h.Since) >= silentFor:
@@ -72,7 +76,14 @@ func (x *hostAlerts) look(h model.Host, now time.Time) {
 		delete(x.firing, h.ID)
 	}
 	if name != "" {
-		a := alert.Alert{Labels: labels, Annotations: hostAnnotations(h), StartsAt: h.Since, GeneratorURL: x.externalURL + "/hosts/" + h.ID}
+		since := h.Since
+		switch { // a host is online for longer than its clock is wrong
+		case h.Code == clockWrong && x.firing[h.ID].Labels != nil:
+			since = x.firing[h.ID].StartsAt
+		case h.Code == clockWrong:
+			since = now
+		}
+		a := alert.Alert{Labels: labels, Annotations: hostAnnotations(h), StartsAt: since, GeneratorURL: x.externalURL + "/hosts/" + h.ID}
 		x.firing[h.ID] = a
 		a.EndsAt = now.Add(alertLife)
 		out = append(out, a)
@@ -105,7 +116,7 @@ func hostLabels(h model.Host, name string) map[string]string {
 
 func hostAnnotations(h model.Host) map[string]string {
 	text := h.Message
-	if h.Status == model.HostOnline {
+	if h.Status == model.HostOnline && h.Code != clockWrong {
 		text = "its agent sends"
 	}
 	return map[string]string{"summary": "host " + h.Name + ": " + text, "description": text}

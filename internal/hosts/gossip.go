@@ -24,6 +24,7 @@ type entry struct {
 	Hello   *uplink.Hello     `json:"h,omitempty"` // of an open one
 	Copy    string            `json:"c,omitempty"` // a run that is a copy of this node
 	Labels  map[string]string `json:"l,omitempty"`
+	Skew    time.Duration     `json:"k,omitempty"` // of the agent's clock; 0: it is right enough
 }
 
 // shared is what servers tell each other.
@@ -60,7 +61,7 @@ func (h *Hosts) admit(ctx context.Context, s *session) error {
 		old.cancel(errReplaced)
 	}
 	h.sessions[node] = s
-	e := h.word(entry{Node: node, Open: true, Run: s.hello.Run, Since: h.deps.Now().UTC(), Hello: &s.hello, Labels: s.hello.Labels})
+	e := h.word(entry{Node: node, Open: true, Run: s.hello.Run, Since: h.deps.Now().UTC(), Hello: &s.hello, Labels: s.hello.Labels, Skew: s.skew})
 	h.mu.Unlock()
 	h.tellOthers(e)
 	h.log.Info("agent connected", "node", node, "name", s.name, "region", s.peer.Region, "version", s.hello.Version, "backlog", s.hello.Backlog)

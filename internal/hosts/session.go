@@ -43,6 +43,10 @@ type session struct {
 	decided bool           // which checks the agent runs
 	held    []model.Result // until then
 
+	// Of the goroutine that receives.
+	skew   time.Duration // of the agent's clock, as the others were told
+	skewed time.Time     // when they were told; zero: with the hello
+
 	// Of the goroutine that sends.
 	sent     []byte // settings
 	revision map[string]int64
@@ -81,6 +85,7 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 		allowance: h.allowanceOf(from.NodeID),
 		waiting:   map[uint64]chan uplink.Answer{}, revision: map[string]int64{},
 	}
+	opened := h.deps.Now()
 	// One that comes and goes all the time waits: each stream is news for all servers.
 	if err := s.streams.Wait(ctx); err != nil {
 		return fmt.Errorf("%w: this agent begins too many streams", model.ErrUnavailable)
@@ -91,6 +96,7 @@ func (h *Hosts) serve(from model.Peer, stream wire.Stream) error {
 	if err != nil {
 		return h.ended(s, err)
 	}
+	s.skew = skew(s.hello.Time, opened, h.deps.Now())
 	if err := h.admit(ctx, s); err != nil {
 		var no *refusedError
 		if errors.As(err, &no) {
@@ -313,6 +319,10 @@ func (s *session) receive(ctx context.Context, live, backlog *lane) error {
 		}
 		switch kind {
 		case uplink.KindBeat:
+			if at, ok := uplink.BeatTime(content); ok {
+				now := s.h.deps.Now()
+				s.clock(skew(at, now, now))
+			}
 			s.put(beat)
 		case uplink.KindData:
 			d, err := uplink.ParseData(content)

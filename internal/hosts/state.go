@@ -3,13 +3,8 @@ package hosts
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -205,6 +200,10 @@ func (h *Hosts) decide(ctx context.Context, n model.Node, st state, e *model.Eve
 // there is a host whose agent sends.
 func (h *Hosts) there(ctx context.Context, n model.Node, st *state, e entry, now time.Time) {
 	if st != nil && st.Status == model.HostOnline && st.Hello != nil && e.Hello != nil && st.Hello.Run == e.Hello.Run {
+		if h.clockWord(e.Skew) != st.Message {
+			h.tellClock(ctx, n, e.Skew)
+			return
+		}
 		if len(h.deps.Alive()) > 0 && time.Since(st.baseline) > baselineEvery {
 			h.reach(ctx, n, st, region{})
 		}
@@ -218,7 +217,7 @@ func (h *Hosts) there(ctx context.Context, n model.Node, st *state, e entry, now
 	default:
 		next.Reachable = st.Reachable
 		if st.Status == model.HostOnline {
-			next.Since = st.Since
+			next.Since, next.Code, next.Message = st.Since, st.Code, st.Message
 		}
 		ev = h.back(n, st, e, now)
 	}
@@ -335,63 +334,4 @@ func (h *Hosts) complete(out *model.Host, alive []string) {
 	if s := h.sessions[out.ID]; s != nil {
 		out.LastSeen = h.deps.Now().Add(-time.Since(s.lastHeard())).UTC()
 	}
-}
-
-// load reads the states that were kept.
-func (h *Hosts) load() error {
-	path := h.stateFile()
-	if path == "" {
-		return nil
-	}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var list []*state
-	if err := json.Unmarshal(b, &list); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	for _, s := range list {
-		if s != nil && s.ID != "" {
-			h.states[s.ID] = s
-		}
-	}
-	return nil
-}
-
-// save keeps the states, so that a start of all servers does not forget who was there.
-func (h *Hosts) save() error {
-	path := h.stateFile()
-	if path == "" {
-		return nil
-	}
-	h.mu.Lock()
-	list := make([]*state, 0, len(h.states))
-	for _, s := range h.states {
-		list = append(list, s)
-	}
-	b, err := json.Marshal(list)
-	h.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(h.cfg.Dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(h.cfg.Dir, filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
 }

@@ -28,7 +28,7 @@ type Kind byte
 const (
 	KindHello   Kind = 'H' // agent: Hello
 	KindWelcome Kind = 'W' // server: Welcome
-	KindBeat    Kind = 'h' // both, empty: I am here; the server answers each one
+	KindBeat    Kind = 'h' // both: I am here; the agent's has the time by its clock, the server answers each one with nothing in it
 	KindData    Kind = 'D' // agent: binary, see Data: a frame of samples and events
 	KindAck     Kind = 'A' // server: binary, see Ack: frames that are safe
 	KindResults Kind = 'R' // agent: []model.Result without samples, for the verdict
@@ -214,6 +214,20 @@ func Split(b []byte) (Kind, []byte, error) {
 		return 0, nil, fmt.Errorf("%w: it is empty", ErrMessage)
 	}
 	return Kind(b[0]), b[1:], nil
+}
+
+// AppendBeat adds an agent's beat: milliseconds since 1970 by its clock.
+func AppendBeat(dst []byte, now time.Time) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, byte(KindBeat)), uint64(now.UnixMilli()))
+}
+
+// BeatTime is the time that a beat tells; ok is false when it tells none, as those
+// of older agents.
+func BeatTime(content []byte) (at time.Time, ok bool) {
+	if len(content) < 8 {
+		return at, false
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(content))), true
 }
 
 // Decode reads the content of a JSON message of at most limit bytes. Fields

@@ -61,6 +61,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte("D\x01\x01abc"))
 	f.Add([]byte("A\x00\x05\x00"))
 	f.Add([]byte(`H{"run":"x"}`))
+	f.Add([]byte("h\x80\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		k, c, err := uplink.Split(b)
 		if err != nil {
@@ -81,6 +82,10 @@ func FuzzMessage(f *testing.F) {
 				a2, err := uplink.ParseAck(a.Encode()[1:])
 				require.NoError(t, err)
 				require.Equal(t, a, a2)
+			}
+		case uplink.KindBeat:
+			if at, ok := uplink.BeatTime(c); ok {
+				require.Equal(t, c[:8], uplink.AppendBeat(nil, at)[1:])
 			}
 		case uplink.KindHello:
 			if h, err := uplink.Decode[uplink.Hello](c, uplink.MaxHello); err == nil {

@@ -37,6 +37,7 @@ const OWN_ALERTS = [
   "CheckUnknown",
   "HostDown",
   "HostUnknown",
+  "HostClockWrong",
   "RegionImpaired",
 ];
 

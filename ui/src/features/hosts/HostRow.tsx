@@ -40,7 +40,7 @@ export const HostRow = memo(function HostRow({
   const { t } = useT();
   const now = useNow();
   const u = h.usage ?? undefined;
-  const ordinary = h.status === "online" || h.status === "stopped";
+  const ordinary = (h.status === "online" && !h.message) || h.status === "stopped";
   const known = spark?.filter((v) => Number.isFinite(v)) ?? [];
   return (
     <div

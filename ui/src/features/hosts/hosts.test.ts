@@ -340,6 +340,9 @@ describe("the page", () => {
       "tcp 10.0.0.1:22 from s2",
     );
     expect(say("something new")).toBe("something new");
+    expect(say("its clock is 8m0s ahead: samples that are more than 5m0s ahead are refused")).toContain(
+      "8m0s",
+    );
     await loadLanguage("zh-CN");
     expect(say("its agent is silent and it does not answer: tried 4 ways from 2 workers")).toBe(
       "代理没有上报，主机也没有响应：2 个节点共尝试了 4 种方式。",

@@ -13,6 +13,8 @@ const SAYINGS: [RegExp, Key, string[]][] = [
     "hosts.say.down",
     ["ways", "n"],
   ],
+  [/^its clock is (\S+) ahead/, "hosts.say.ahead", ["span"]],
+  [/^its clock is (\S+) behind/, "hosts.say.behind", ["span"]],
   [/^its agent was stopped/, "hosts.say.stopped", []],
   [/^the machine was shut down/, "hosts.say.shutdown", []],
   [/^the machine is being started anew/, "hosts.say.reboot", []],
