@@ -36,13 +36,18 @@ func (c *Control) Remove(ctx context.Context, nodeID string) error {
 		if m.id == c.leaderID(eng) {
 			c.handOver(ctx, eng, list, m.id)
 		}
-		if _, err := eng.client.Delete(ctx, memberKey(m.id)); err != nil {
-			return err
-		}
 		if _, err := eng.client.MemberRemove(ctx, m.id); err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return err
 		}
 		c.log.Info("member removed", "node", nodeID)
+		if nodeID == c.cfg.NodeID {
+			return nil // it writes nothing any more
+		}
+		// Only now: a member without its name could not be removed once more. What is
+		// left of a name harms nobody, the number of a member does not come back.
+		if _, err := eng.client.Delete(ctx, memberKey(m.id)); err != nil {
+			c.log.Debug("name of a removed member stays", "node", nodeID, "err", err)
+		}
 		return nil
 	})
 	if nodeID == c.cfg.NodeID && c.removed.Load() {
