@@ -188,6 +188,21 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	cl.everywhere("kept")
 }
 
+// The number of a member is made of its address and the second.
+func TestRemovedAndAddedAtOnce(t *testing.T) {
+	cl := newCluster(t)
+	n1 := cl.first()
+	addr := freeAddr(t)
+	for range 5 {
+		_, err := n1.ctl.AddLearner(t.Context(), "n2", addr)
+		require.NoError(t, err)
+		require.NoError(t, n1.ctl.Remove(t.Context(), "n2"))
+	}
+	ms, err := n1.ctl.Members(t.Context())
+	require.NoError(t, err)
+	require.Len(t, ms, 1)
+}
+
 func TestEvenNumberOfVotersByHand(t *testing.T) {
 	cl := newCluster(t)
 	n1 := cl.first()

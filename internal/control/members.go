@@ -208,9 +208,13 @@ func (c *Control) change(ctx context.Context, what string, f func(context.Contex
 	}
 }
 
+// errNumberUsed is of a member whose number, which is made of its address and
+// the second, is that of one which was removed in the same second.
+var errNumberUsed = errors.New("a member at this address was removed just now")
+
 // passing says whether waiting may help.
 func passing(err error) bool {
-	return errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) || errors.Is(err, rpctypes.ErrMemberLearnerNotReady) ||
+	return errors.Is(err, errNumberUsed) || errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) || errors.Is(err, rpctypes.ErrMemberLearnerNotReady) ||
 		isUnavailable(err) || isDone(err)
 }
 
@@ -286,6 +290,9 @@ func (c *Control) AddLearner(ctx context.Context, nodeID, peerAddr string) (init
 		}
 		if !known {
 			res, err := eng.client.MemberAddAsLearner(ctx, []string{peer})
+			if errors.Is(err, rpctypes.ErrMemberNotFound) {
+				return errNumberUsed
+			}
 			if err != nil {
 				return err
 			}
