@@ -84,9 +84,7 @@ func (c *Control) probe(ctx context.Context, eng *engine, list []member) {
 			continue
 		}
 		wg.Go(func() {
-			if _, err := c.askPeer(ctx, m.peerURL, "/version"); err != nil {
-				out[i].err = "does not answer: " + err.Error()
-			}
+			out[i].err = c.askStore(ctx, eng, m)
 		})
 	}
 	wg.Wait()
@@ -98,31 +96,52 @@ func (c *Control) probe(ctx context.Context, eng *engine, list []member) {
 	c.peers.mu.Unlock()
 }
 
+// askStore says why a member is not healthy: it is away, or what answers at its
+// address is another store, such as one that was restored from a backup.
+func (c *Control) askStore(ctx context.Context, eng *engine, m member) string {
+	header, _, err := c.askPeer(ctx, m.peerURL, "/members")
+	if err != nil {
+		return "does not answer: " + err.Error()
+	}
+	if eng.etcd == nil || header.Get(storeHeader) == eng.etcd.Server.Cluster().ID().String() {
+		return ""
+	}
+	if c.peers.of(m.id) != otherStore {
+		c.log.Warn("a member answers for another configuration store, as one does that was restored from a backup beside the others: remove it, and let it join again with an empty data directory", "node", m.node, "peer", m.peerURL)
+	}
+	return otherStore
+}
+
+const (
+	storeHeader = "X-Etcd-Cluster-ID" // of the answers of members
+	otherStore  = "keeps another configuration store: it was restored from a backup, or begun anew; remove it and let it join again"
+)
+
 // askPeer reads from the small HTTP service of a member, which is alive as long
 // as its process is.
-func (c *Control) askPeer(ctx context.Context, peerURL, path string) ([]byte, error) {
+func (c *Control) askPeer(ctx context.Context, peerURL, path string) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(peerURL, "/")+path, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("nothing within %s", probeTimeout)
+			return nil, nil, fmt.Errorf("nothing within %s", probeTimeout)
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", res.Status, body)
+		return nil, nil, fmt.Errorf("%s: %s", res.Status, body)
 	}
-	return body, nil
+	return res.Header, body, nil
 }
 
 // joinList asks the members for the list of members that etcd wants to start
@@ -160,7 +179,7 @@ func (c *Control) joinList(ctx context.Context, cfg Config) (string, error) {
 }
 
 func (c *Control) askMembers(ctx context.Context, peerURL string) ([]member, error) {
-	body, err := c.askPeer(ctx, peerURL, "/members")
+	_, body, err := c.askPeer(ctx, peerURL, "/members")
 	if err != nil {
 		return nil, err
 	}
