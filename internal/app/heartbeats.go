@@ -81,8 +81,10 @@ func (h *heartbeats) merge(b []byte) error {
 	}
 	h.earlyMu.Lock()
 	if h.early != nil { // the receiver would not know what they are about
+		now := time.Now()
 		for id, p := range last {
-			if held, ok := h.early[id]; ok && p.At.After(held.At) || !ok && len(h.early) < maxEarlyPings {
+			p = push.Heard(p, now)
+			if held, ok := h.early[id]; ok && push.Newer(p, held) || !ok && len(h.early) < maxEarlyPings {
 				h.early[id] = p
 			}
 		}
@@ -147,7 +149,7 @@ func (h *heartbeats) load() error {
 		h.early = nil
 		h.earlyMu.Unlock()
 		for id, p := range early {
-			h.receiver.Observe(id, p)
+			h.receiver.Restore(id, p)
 		}
 	}()
 	data, err := os.ReadFile(h.path)
@@ -162,7 +164,7 @@ func (h *heartbeats) load() error {
 		return fmt.Errorf("read heartbeats %s: %w", h.path, err)
 	}
 	for id, p := range last {
-		h.receiver.Observe(id, p)
+		h.receiver.Restore(id, p)
 	}
 	return nil
 }

@@ -78,9 +78,16 @@ type Heartbeat struct {
 	Message  string        `json:"message,omitempty"`
 	Started  time.Time     `json:"started,omitzero"` // the "start" that belongs to it
 	Duration time.Duration `json:"duration,omitempty"`
+
+	// At and Started are by the clock of the server that accepted the ping; only
+	// there do they say how old it is. Age says so to other servers, as a nanosecond
+	// more, so that it is never left out; Heard says so to this one after a restart:
+	// when the ping came, by the clock here.
+	Age   time.Duration `json:"age,omitempty"`
+	Heard time.Time     `json:"heard,omitzero"`
 }
 
-// Heartbeats gives the last ping of a token.
+// Heartbeats gives the last ping of a token, its times by the clock here.
 type Heartbeats interface {
 	Last(token string) (Heartbeat, bool)
 }

@@ -106,7 +106,9 @@ func TestHeartbeat(t *testing.T) {
 		other.Observe("c1", snap["c1"])
 		h, ok := other.Last(token)
 		require.True(t, ok)
-		require.Equal(t, snap["c1"], h)
+		require.Equal(t, "disk full", h.Message)
+		require.Equal(t, snap["c1"].At, h.At)
+		require.Equal(t, snap["c1"].Started, h.Started)
 		other.Observe("c1", probe.Heartbeat{At: h.At.Add(-time.Hour), Status: "up"})
 		h, _ = other.Last(token)
 		require.Equal(t, "down", h.Status, "an older ping changes nothing")
@@ -116,6 +118,58 @@ func TestHeartbeat(t *testing.T) {
 		require.True(t, ok, "an update keeps pings")
 		r.Update(nil)
 		require.ErrorIs(t, r.Ping(token, "", ""), model.ErrNotFound)
+	})
+}
+
+// A ping is as old as it is since it came, whatever the clock of the server says
+// that took it; and the last is the one that came last.
+func TestPingsByWrongClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := model.Check{ID: "c1", Name: "job", Type: "push", Interval: model.Duration(time.Minute), Block: json.RawMessage(`{"grace":"30s"}`)}
+		require.NoError(t, probe.Normalize([]probe.Kind{push.Kind{}}, &c))
+		token := push.TokenOf(&c)
+		for _, off := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+			here := push.NewReceiver()
+			here.Update([]model.Check{c})
+			p, err := push.Kind{}.Compile(&c, &probe.Env{Heartbeats: here, Now: time.Now})
+			require.NoError(t, err)
+			// What another server says whose clock is wrong.
+			there := func(status, msg string, age time.Duration) probe.Heartbeat {
+				return probe.Heartbeat{At: time.Now().Add(off - age).Round(0), Status: status, Message: msg, Age: age + 1}
+			}
+			require.NoError(t, here.Ping(token, "down", "first"))
+			time.Sleep(time.Minute)
+			second := there("up", "second", 0)
+			here.Observe("c1", second)
+			out := p.Run(t.Context())
+			require.True(t, out.Success, out.Message)
+			require.Contains(t, out.Message, "second")
+			time.Sleep(time.Minute)
+			second.Age = time.Minute + time.Second // told again, on a way that was slower at first
+			here.Observe("c1", second)
+			second.Age = time.Second // and by somebody who heard it late
+			here.Observe("c1", second)
+			out = p.Run(t.Context())
+			require.True(t, out.Success, out.Message)
+			require.Contains(t, out.Message, "last ping 1m1s ago")
+			time.Sleep(30 * time.Second)
+			out = p.Run(t.Context())
+			require.False(t, out.Success, out.Message)
+			require.Contains(t, out.Message, "no ping for 1m31s")
+
+			here.Observe("c1", there("start", "", 0))
+			time.Sleep(20 * time.Second)
+			require.NoError(t, here.Ping(token, "", "third"))
+			last, _ := here.Last(token)
+			require.Equal(t, 20*time.Second, last.Duration)
+			require.Equal(t, "third", last.Message)
+			time.Sleep(time.Second)
+			again := push.NewReceiver()
+			again.Update([]model.Check{c})
+			again.Restore("c1", here.Snapshot()["c1"])
+			kept, _ := again.Last(token)
+			require.Equal(t, last, kept)
+		}
 	})
 }
 

@@ -36,8 +36,13 @@ type key [sha256.Size]byte
 type heartbeat struct {
 	check string
 	last  probe.Heartbeat
+	heard time.Time // when last came, by the clock here
 	any   bool
 }
+
+// closeBy is the difference up to which two pings are ordered by the clocks of
+// those who accepted them: what came through another server took some time.
+const closeBy = 5 * time.Second
 
 // NewReceiver makes a receiver without tokens.
 func NewReceiver() *Receiver {
@@ -62,7 +67,7 @@ func (r *Receiver) Update(checks []model.Check) {
 		h := &heartbeat{check: checks[i].ID}
 		if old, ok := r.byID[h.check]; ok {
 			if o := r.byK[old]; o.check == h.check {
-				h.last, h.any = o.last, o.any
+				h.last, h.heard, h.any = o.last, o.heard, o.any
 			}
 		}
 		byID[h.check], byK[k] = k, h
@@ -90,9 +95,10 @@ func (r *Receiver) Ping(token, status, msg string) error {
 		return model.Invalid{{Field: "status", Msg: "must be up, down, start or an exit code from 0 to 255"}}
 	}
 	p := probe.Heartbeat{At: time.Now().Round(0), Status: s, Message: probe.Line(msg)}
-	p = h.join(p)
+	p = h.join(p, p.At)
 	id := h.check
 	r.mu.Unlock()
+	p.Age = 1 // it has just come
 	if r.notify != nil {
 		r.notify(id, p)
 	}
@@ -100,44 +106,92 @@ func (r *Receiver) Ping(token, status, msg string) error {
 }
 
 // join makes p the last ping and ties it to the start before it.
-func (h *heartbeat) join(p probe.Heartbeat) probe.Heartbeat {
+func (h *heartbeat) join(p probe.Heartbeat, heard time.Time) probe.Heartbeat {
 	switch {
 	case p.Status == StatusStart:
 		p.Started = p.At
 	case h.any && h.last.Status == StatusStart && p.Started.IsZero():
-		p.Started = h.last.Started
-		p.Duration = p.At.Sub(p.Started)
+		p.Duration = max(heard.Sub(h.heard), 0)
+		p.Started = p.At.Add(-p.Duration)
 	}
-	h.last, h.any = p, true
+	p.Age, p.Heard = 0, time.Time{}
+	h.last, h.heard, h.any = p, heard, true
 	return p
 }
 
-// Observe takes over a ping that another server accepted, or the last one
-// known from before a restart. Older ones than the last change nothing.
+// Observe takes over a ping that another server accepted. Older ones than the
+// last change nothing. Their order is that in which they came, and their age
+// what the sender says: its clock may be wrong.
 func (r *Receiver) Observe(checkID string, p probe.Heartbeat) {
+	r.Restore(checkID, Heard(p, time.Now()))
+}
+
+// Heard notes by the clock here when a ping came that another server tells of
+// now. One of an older version does not say how old it is: its clock is believed.
+func Heard(p probe.Heartbeat, now time.Time) probe.Heartbeat {
+	p.Heard = p.At
+	if p.Age > 0 {
+		p.Heard = now.Add(1 - p.Age)
+	}
+	if p.Heard.After(now) {
+		p.Heard = now
+	}
+	p.Heard = p.Heard.Round(0)
+	return p
+}
+
+// Newer reports whether a came after b; both were Heard.
+func Newer(a, b probe.Heartbeat) bool {
+	if gap := a.Heard.Sub(b.Heard); gap.Abs() > closeBy {
+		return gap > 0
+	}
+	return a.At.After(b.At)
+}
+
+// Restore takes over a ping that was Heard, or that is known from before a
+// restart.
+func (r *Receiver) Restore(checkID string, p probe.Heartbeat) {
+	if p.Heard.IsZero() {
+		p.Heard = p.At
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if k, ok := r.byID[checkID]; ok {
-		if h := r.byK[k]; !h.any || p.At.After(h.last.At) {
-			h.join(p)
+	k, ok := r.byID[checkID]
+	if !ok {
+		return
+	}
+	h := r.byK[k]
+	held := h.last
+	held.Heard = h.heard
+	switch {
+	case h.any && held.At.Equal(p.At) && held.Status == p.Status:
+		// The same one on another way, which may have been shorter.
+		if p.Heard.Before(h.heard) {
+			h.heard = p.Heard
 		}
+	case !h.any || Newer(p, held):
+		h.join(p, p.Heard)
 	}
 }
 
-// Snapshot returns the last ping by check id, for Observe after a restart.
+// Snapshot returns the last ping by check id, for Observe of another server and
+// for Restore after a restart.
 func (r *Receiver) Snapshot() map[string]probe.Heartbeat {
+	now := time.Now()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	out := map[string]probe.Heartbeat{}
 	for k := range maps.Values(r.byID) {
 		if h := r.byK[k]; h.any {
-			out[h.check] = h.last
+			p := h.last
+			p.Heard, p.Age = h.heard, max(now.Sub(h.heard), 0)+1
+			out[h.check] = p
 		}
 	}
 	return out
 }
 
-// Last implements probe.Heartbeats.
+// Last implements probe.Heartbeats: its times are by the clock here.
 func (r *Receiver) Last(token string) (probe.Heartbeat, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -145,7 +199,12 @@ func (r *Receiver) Last(token string) (probe.Heartbeat, bool) {
 	if h == nil || !h.any {
 		return probe.Heartbeat{}, false
 	}
-	return h.last, true
+	p := h.last
+	if !p.Started.IsZero() {
+		p.Started = p.Started.Add(h.heard.Sub(p.At))
+	}
+	p.At = h.heard
+	return p, true
 }
 
 // SplitPath reads what follows "/ping/": "<token>", "<token>/start",
