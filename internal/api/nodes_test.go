@@ -267,11 +267,18 @@ func TestTokens(t *testing.T) {
 	spec, err := json.Marshal(model.Token{Name: "T1", Role: "agent", Expires: time.Now().Add(-time.Minute), Uses: 3, Hash: "cafebabe", Used: []string{"ID1"}})
 	require.NoError(t, err)
 	b.cat.records[model.KindToken] = []model.Record{{Kind: "token", ID: "R1", Name: "T1", Created: time.Now(), Spec: spec}}
+	for id, n := range map[string]model.Node{"ID1": {TokenID: "T1"}, "ID2": {TokenID: "T2", Earlier: []string{"T1"}}, "ID3": {TokenID: "T2"}} {
+		n.ID, n.Name = id, id
+		spec, err := json.Marshal(n)
+		require.NoError(t, err)
+		b.cat.records[model.KindNode] = append(b.cat.records[model.KindNode], model.Record{Kind: "node", ID: id, Name: id, Spec: spec})
+	}
 	w := b.call("admin", "GET", "/v1/tokens", nil)
 	require.NotContains(t, w.Body.String(), "cafebabe")
 	var l struct{ Items []obj }
 	b.want(200, &l, w)
 	require.Equal(t, "T1", l.Items[0]["id"])
+	require.Equal(t, []any{"ID1", "ID2"}, l.Items[0]["used"])
 	require.Equal(t, true, l.Items[0]["expired"])
 	require.NotContains(t, l.Items[0], "checks")
 	b.want(204, nil, b.call("admin", "DELETE", "/v1/tokens/T1", nil))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,16 @@ func (a *API) tokens(*http.Request) (any, error) {
 	if _, err := a.clustered(); err != nil {
 		return nil, err
 	}
+	joined := map[string][]string{} // ids of nodes by token
+	for _, rec := range a.deps.Catalog.List(model.KindNode) {
+		var n model.Node
+		if err := json.Unmarshal(rec.Spec, &n); err != nil {
+			return nil, fmt.Errorf("decode node %s: %w", rec.Name, err)
+		}
+		for _, token := range append(slices.Clone(n.Earlier), n.TokenID) {
+			joined[token] = append(joined[token], n.ID)
+		}
+	}
 	out := tokensAnswer{Items: []tokenInfo{}}
 	for _, rec := range a.deps.Catalog.List(model.KindToken) {
 		var t model.Token
@@ -67,6 +78,9 @@ func (a *API) tokens(*http.Request) (any, error) {
 			return nil, fmt.Errorf("decode token %s: %w", rec.Name, err)
 		}
 		t.Name = rec.Name
+		t.Used = append(joined[t.Name], t.Used...)
+		slices.Sort(t.Used)
+		t.Used = slices.Compact(t.Used)
 		out.Items = append(out.Items, infoOfToken(t, rec.Created))
 	}
 	return out, nil

@@ -1,6 +1,9 @@
 package model
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // NodeRole says what a process of ours is, and with it what its certificate
 // lets it do.
@@ -32,13 +35,19 @@ type Node struct {
 	Region    string            `json:"region"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	Addresses Addresses         `json:"addresses,omitzero"`
-	KeyHash   string            `json:"key_hash"`          // SHA-256 of its public key (PKIX), hex
-	TokenID   string            `json:"token,omitempty"`   // what it joined with
-	Version   string            `json:"version,omitempty"` // of the program when it joined
+	KeyHash   string            `json:"key_hash"`                 // SHA-256 of its public key (PKIX), hex
+	TokenID   string            `json:"token,omitempty"`          // what it joined with
+	Earlier   []string          `json:"earlier_tokens,omitempty"` // what it joined with before, newest last
+	Version   string            `json:"version,omitempty"`        // of the program when it joined
 	Joined    time.Time         `json:"joined,omitzero"`
 	Revoked   bool              `json:"revoked,omitempty"`  // its certificate is worth nothing any more
 	Draining  bool              `json:"draining,omitempty"` // it gets no work
 	Checks    bool              `json:"checks,omitempty"`   // of an agent: it may be given checks, with their secrets, and votes for its region
+}
+
+// JoinedWith reports whether the node has used a token, as far as its record knows.
+func (n Node) JoinedWith(token string) bool {
+	return n.TokenID == token || slices.Contains(n.Earlier, token)
 }
 
 // MayCheck reports whether the servers let this agent run checks. That it wants
@@ -74,7 +83,7 @@ type Token struct {
 	Expires time.Time `json:"expires"`
 	Uses    int       `json:"uses"`             // how often it may still be used
 	Hash    string    `json:"hash"`             // SHA-256 of the secret, hex; hidden from people
-	Used    []string  `json:"used,omitempty"`   // ids of the nodes that joined with it
+	Used    []string  `json:"used,omitempty"`   // ids of nodes that have used it and may not be on record yet; see Node.JoinedWith
 	Checks  bool      `json:"checks,omitempty"` // the agents that join with it may be given checks, and vote for Region
 }
 

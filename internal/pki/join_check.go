@@ -110,7 +110,7 @@ func (a *Authority) authorize(ctx context.Context, req joinRequest) (hash string
 	case known.KeyHash != hash:
 		return "", tok, nil, refuse(model.ErrConflict, "other_key", "a node with the id %s has joined with another key: empty the data directory and join again", req.ID)
 	}
-	repeated := slices.Contains(tok.Used, req.ID)
+	repeated := slices.Contains(tok.Used, req.ID) || known.JoinedWith(tok.Name)
 	now := a.deps.Now()
 	switch skew := req.Time.Sub(now); {
 	case !repeated && now.After(tok.Expires):
@@ -219,6 +219,13 @@ func quoteArg(s string) string {
 	return s
 }
 
+// Bounds of what records remember of tokens that were used: a token may be used
+// by very many nodes, and a node join very often.
+const (
+	maxUnrecorded = 100 // nodes that used a token and are not on record yet
+	maxEarlier    = 32  // tokens that a node has used before
+)
+
 // useToken counts one use, unless this node has been counted already: then it
 // is not the first one.
 func (a *Authority) useToken(ctx context.Context, req joinRequest) (first bool, err error) {
@@ -230,14 +237,26 @@ func (a *Authority) useToken(ctx context.Context, req joinRequest) (first bool, 
 		if err != nil {
 			return false, fmt.Errorf("use the token: %w", err)
 		}
-		if slices.Contains(tok.Used, req.ID) {
+		node, err := a.deps.Nodes.Get(ctx, req.ID)
+		switch {
+		case err != nil && !errors.Is(err, model.ErrNotFound):
+			return false, fmt.Errorf("look up the node: %w", err)
+		case slices.Contains(tok.Used, req.ID), err == nil && node.JoinedWith(tok.Name):
 			return false, nil
 		}
 		if tok.Uses < 1 {
 			return false, refuse(model.ErrForbidden, "used_token", "the token has been used as often as it may be: make a new one on a server with 'panoptes token create --role %s', with --uses N for several nodes", req.Role)
 		}
 		tok.Uses--
-		tok.Used = append(slices.Clone(tok.Used), req.ID)
+		// Once a node is on record its own record says so.
+		var used []string
+		for _, id := range tok.Used {
+			if n, err := a.deps.Nodes.Get(ctx, id); err != nil || !n.JoinedWith(tok.Name) {
+				used = append(used, id)
+			}
+		}
+		used = append(used, req.ID)
+		tok.Used = used[max(0, len(used)-maxUnrecorded):]
 		if err = a.deps.Tokens.Update(ctx, tok, rev); err == nil {
 			return true, nil
 		}
@@ -263,6 +282,13 @@ func allowed(n model.Node, old *model.Node, tok model.Token, first bool) bool {
 	return says && old.Checks
 }
 
+// earlier are the tokens that a node used before this one.
+func earlier(old model.Node, token string) []string {
+	used := append(slices.Clone(old.Earlier), old.TokenID)
+	used = slices.DeleteFunc(used, func(s string) bool { return s == token || s == "" })
+	return used[max(0, len(used)-maxEarlier):]
+}
+
 // record puts the node on record, or brings its record up to date. first is
 // whether it has not used the token before.
 func (a *Authority) record(ctx context.Context, req joinRequest, hash string, tok model.Token, first bool) (model.Node, error) {
@@ -282,7 +308,7 @@ func (a *Authority) record(ctx context.Context, req joinRequest, hash string, to
 		case err != nil:
 			return n, fmt.Errorf("put the node on record: %w", err)
 		default:
-			n.Revision, n.Joined, n.Draining = old.Revision, old.Joined, old.Draining
+			n.Revision, n.Joined, n.Draining, n.Earlier = old.Revision, old.Joined, old.Draining, earlier(old, n.TokenID)
 			n.Checks = allowed(n, &old, tok, first)
 			err = a.deps.Nodes.Update(ctx, n)
 		}

@@ -180,6 +180,50 @@ func TestTokenHasItsUses(t *testing.T) {
 	require.Len(t, w.nodes, 5)
 }
 
+// However often a token is used its record stays small, and a node that repeats
+// its join costs no further use, whatever it joined with meanwhile.
+func TestATokenOfManyUsesStaysSmall(t *testing.T) {
+	w := newWorld(t)
+	tok, other := w.token(model.RoleAgent, "", time.Hour, 12), w.token(model.RoleAgent, "", time.Hour, 1)
+	name := strings.Split(tok, ".")[2]
+	record := func() model.Token {
+		w.records.mu.Lock()
+		defer w.records.mu.Unlock()
+		return w.tokens[name]
+	}
+	again := func(cfg pki.Config, tok string) {
+		t.Helper()
+		_, err := w.join(cfg, tok)
+		require.NoError(t, err)
+	}
+	var cfgs []pki.Config
+	for i := range 10 {
+		cfg := w.config(fmt.Sprint("a", i), model.RoleAgent)
+		_, err := w.join(cfg, tok)
+		require.NoError(t, err)
+		cfgs = append(cfgs, cfg)
+		require.LessOrEqual(t, len(record().Used), 1, "the others are on record")
+	}
+	again(cfgs[0], tok)
+	require.Equal(t, 2, record().Uses)
+	again(cfgs[0], other)
+	again(cfgs[0], tok)
+	require.Equal(t, 2, record().Uses)
+
+	// What the program kept before, and nodes that never came on record.
+	w.records.mu.Lock()
+	full := w.tokens[name]
+	for i := range 9000 {
+		full.Used = append(full.Used, fmt.Sprint("GONE", i))
+	}
+	w.tokens[name] = full
+	w.records.mu.Unlock()
+	_, err := w.join(w.config("last", model.RoleAgent), tok)
+	require.NoError(t, err)
+	require.Len(t, record().Used, 100)
+	require.Equal(t, 1, record().Uses)
+}
+
 func TestReplacedMachine(t *testing.T) {
 	w := newWorld(t)
 	old, _ := w.mustJoin("a1", model.RoleAgent)
