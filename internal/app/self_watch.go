@@ -168,7 +168,7 @@ func (a *App) delivery(e model.Event) {
 		return
 	}
 	var err error
-	if e.Code != "delivery.ok" {
+	if e.Code == "delivery.failed" {
 		err = errors.New(e.Message)
 	}
 	a.self.Delivered(e.Name, err)

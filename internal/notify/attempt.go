@@ -42,6 +42,7 @@ type Delivery struct {
 	Skipped     int     `json:"skipped,omitempty"` // failures alike since the last event
 	OK          bool    `json:"ok"`
 	Error       string  `json:"error,omitempty"`
+	Refused     string  `json:"refused,omitempty"` // recipients that were refused for good, while others have it
 	Duration    float64 `json:"duration_seconds"`
 	Idempotency string  `json:"idempotency_id"`
 }
@@ -70,6 +71,7 @@ func (a *attempt) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	if a.reason != "" {
 		d.Reason = a.reason
 	}
+	ctx, part := partly(ctx)
 	start := time.Now()
 	retry, err := a.send(ctx, d.Idempotency, alerts)
 	took := time.Since(start)
@@ -78,6 +80,10 @@ func (a *attempt) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	if err != nil {
 		err = a.hide.err(err)
 		d.Error = err.Error()
+	} else if *part != nil {
+		*part = a.hide.err(*part)
+		d.Refused = (*part).Error()
+		a.n.log.Warn("not all recipients take the notification", "receiver", a.receiver, "err", *part)
 	}
 	a.n.metrics.observe(a.receiver, a.typ, d.OK, took)
 	if show := a.n.ledger.note(&d, a.idx, start); show {
@@ -160,6 +166,10 @@ func event(d *Delivery, at time.Time) model.Event {
 		ID: model.NewID(at), Time: at.UTC(), Kind: model.EventDelivery, Subject: "receiver/" + d.Receiver, Name: d.Receiver,
 		Actor: "system", Data: data, Severity: "info", Code: "delivery.ok",
 		Message: fmt.Sprintf("notified %s by %s: %d %s (%s)", d.Receiver, d.Type, d.Alerts, d.Status, d.Reason),
+	}
+	if d.Refused != "" {
+		ev.Severity, ev.Code = "warning", "delivery.partial"
+		ev.Message = fmt.Sprintf("notified %s by %s, but not everybody: %s", d.Receiver, d.Type, d.Refused)
 	}
 	if !d.OK {
 		ev.Severity, ev.Code = "warning", "delivery.failed"

@@ -36,6 +36,8 @@ type mailer struct {
 	tmpl *template.Template
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	tls  *tls.Config
+
+	served served
 }
 
 func newMail(c *config.EmailConfig, tmpl *template.Template, dial func(context.Context, string, string) (net.Conn, error)) (*mailer, error) {
@@ -67,6 +69,11 @@ func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, er
 	if err != nil {
 		return false, err
 	}
+	id := idempotency(ctx)
+	left := m.served.left(id, to)
+	if len(left) == 0 {
+		return false, nil
+	}
 	c, err := m.connect(ctx)
 	if err != nil {
 		return true, err
@@ -78,11 +85,29 @@ func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, er
 	if err := c.Mail(from[0].Address); err != nil {
 		return retryable(err), fmt.Errorf("sender %s: %w", from[0].Address, err)
 	}
-	for _, a := range to {
-		if err := c.Rcpt(a.Address); err != nil {
-			return retryable(err), fmt.Errorf("recipient %s: %w", a.Address, err)
+	taken, refused, later := recipients(c, left)
+	if len(taken) == 0 && len(left) == len(to) {
+		return later, oneLine(refused)
+	}
+	if len(taken) > 0 {
+		if retry, err := give(c, msg); err != nil {
+			return retry, err
 		}
 	}
+	// The mail is delivered; how the server says good-bye does not matter.
+	_ = c.Quit()
+	if m.served.note(id, taken, later) {
+		return true, oneLine(refused)
+	}
+	if len(refused) > 0 {
+		_, part := partly(ctx)
+		*part = oneLine(refused)
+	}
+	return false, nil
+}
+
+// give hands over the message to the recipients that were taken.
+func give(c *smtp.Client, msg []byte) (retry bool, err error) {
 	w, err := c.Data()
 	if err != nil {
 		return retryable(err), fmt.Errorf("start the message: %w", err)
@@ -93,8 +118,6 @@ func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, er
 	if err := w.Close(); err != nil {
 		return retryable(err), fmt.Errorf("the server did not take the message: %w", err)
 	}
-	// The mail is delivered; how the server says good-bye does not matter.
-	_ = c.Quit()
 	return false, nil
 }
 

@@ -37,9 +37,10 @@ type mailServer struct {
 	ca   string
 	tls  *tls.Config
 
-	auth   string // mechanisms it offers
-	refuse string // answer to RCPT
-	silent bool   // takes connections and says nothing
+	auth   string                   // mechanisms it offers
+	refuse string                   // answer to RCPT
+	picky  func(rcpt string) string // the same for one recipient; empty: take it
+	silent bool                     // takes connections and says nothing
 
 	mu   sync.Mutex
 	got  []letter
@@ -169,6 +170,12 @@ func (s *mailServer) serve(c net.Conn, encrypted bool) {
 			if s.refuse != "" {
 				say("%s", s.refuse)
 				continue
+			}
+			if s.picky != nil {
+				if answer := s.picky(arg); answer != "" {
+					say("%s", answer)
+					continue
+				}
 			}
 			l.to = append(l.to, arg)
 			say("250 ok")

@@ -55,7 +55,12 @@ func (n *Notify) Test(ctx context.Context, r model.Receiver) error {
 	for _, p := range places {
 		wg.Go(func() {
 			w := &attempt{n: n, inner: p.notifier, receiver: r.Name, typ: p.name, idx: p.idx, timeout: p.timeout, hide: hide, reason: ReasonTest}
-			if _, err := w.Notify(ctx, alert); err != nil {
+			ctx, part := partly(ctx)
+			_, err := w.Notify(ctx, alert)
+			if err == nil {
+				err = *part // others have it: whoever tests wants to know
+			}
+			if err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
