@@ -65,7 +65,7 @@ func (w *Watch) runCanary(ctx context.Context) {
 
 		wait := canaryRetry // also how often ownership is looked at
 		if owned {
-			if current := now.Truncate(set.interval()); current.After(slot) && w.sendCanary(ctx, set.Receiver) {
+			if current, due := dueSlot(slot, now, set.interval()); due && w.sendCanary(ctx, set.Receiver) {
 				slot = current
 			}
 			if next := slot.Add(set.interval()); next.After(now) {
@@ -79,6 +79,15 @@ func (w *Watch) runCanary(ctx context.Context) {
 		case <-time.After(max(wait, time.Second)):
 		}
 	}
+}
+
+// dueSlot returns the slot that now is in, and whether a canary is due for it
+// when the last one was sent for another. After the clock was set back it does
+// not wait until that one comes again; a step back by a moment, which clocks
+// make when they are put right, is waited for.
+func dueSlot(sent, now time.Time, interval time.Duration) (current time.Time, due bool) {
+	current = now.Truncate(interval)
+	return current, current.After(sent) || sent.Sub(now) > canaryRetry
 }
 
 func (w *Watch) sendCanary(ctx context.Context, receiver string) bool {
