@@ -44,7 +44,7 @@ func (a *App) runWitness(ctx context.Context) error {
 		{a.control},
 		{a.cluster},
 		{a.rollover},
-		{run.Func(a.serveWitness), run.Func(a.untilRemoved)},
+		{run.Func(a.serveWitness), run.Func(a.untilRemoved), run.Func(a.lookAtControl)},
 	})
 }
 
