@@ -331,6 +331,14 @@ func TestRemovedServerEnds(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, code, "the last one may be all: %v", body)
 }
 
+// Without its only voter the configuration could be changed nowhere.
+func TestTheOnlyVoterStays(t *testing.T) {
+	c := grow(t, "eu", "us")
+	code, body := call(t, c[1].app, "DELETE", "/v1/nodes/n1?force=true", "")
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, mustJSON(t, body), "panoptes node promote")
+}
+
 // A directory whose identity is lost does not become another cluster.
 func TestLostIdentityIsNotReplaced(t *testing.T) {
 	dir := t.TempDir()

@@ -218,6 +218,9 @@ func (c clusterForAPI) removable(ctx context.Context, n model.Node, force bool) 
 			}
 		}
 	}
+	if voter && votes == 0 {
+		return fmt.Errorf("%w: %s is the only voter of the configuration store; promote another server first (panoptes node promote NAME)", model.ErrConflict, n.Name)
+	}
 	if voter && well < votes/2+1 {
 		return fmt.Errorf("%w: without %s only %d of %d voters of the configuration store would be left, no majority; bring %s back first, or remove what is lost for good",
 			model.ErrConflict, n.Name, well, votes, strings.Join(ill, ", "))
