@@ -279,7 +279,11 @@ func (a *App) greet(ctx context.Context, n model.Node) (json.RawMessage, error) 
 		}
 	}
 	if known || len(members) < maxVoters || n.Role == model.RoleWitness {
-		if w.Members, err = a.control.AddLearner(ctx, n.ID, n.Addresses.Peer); err != nil {
+		w.Members, err = a.control.AddLearner(ctx, n.ID, n.Addresses.Peer)
+		if errors.Is(err, model.ErrLimit) { // passes: whoever joins is to ask again
+			return nil, fmt.Errorf("%w: other servers are still on their way into the configuration store, %s follows them", model.ErrUnavailable, n.Name)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("add %s to the configuration store: %w", n.Name, err)
 		}
 	}

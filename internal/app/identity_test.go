@@ -3,9 +3,11 @@ package app_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"panoptes/internal/app"
 	"panoptes/internal/config"
+	"panoptes/internal/model"
 )
 
 // A start that was killed leaves the first files of an identity; the next start
@@ -118,4 +121,36 @@ func TestRestoredClientKeepsTheConfiguration(t *testing.T) {
 		code, _ := call(t, m.app, "POST", "/v1/regions", `{"name":"kept"}`)
 		return code == http.StatusCreated
 	}, 30*time.Second, 100*time.Millisecond)
+}
+
+// called is a log that calls once a text is written to it.
+type called struct {
+	text string
+	call func()
+}
+
+func (c called) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), c.text) {
+		c.call()
+	}
+	return len(b), nil
+}
+
+// Two are on their way into the configuration store and never arrive: the third
+// waits for its turn.
+func TestJoiningWaitsForOthers(t *testing.T) {
+	c := grow(t, "eu")
+	for _, name := range []string{"n2", "n3"} {
+		cfg := settings(t, name, "eu")
+		invite(t, c[0], &cfg)
+		require.NoError(t, opened(t, cfg, cfg.DataDir))
+	}
+	cfg := settings(t, "n4", "eu")
+	invite(t, c[0], &cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := slog.New(slog.NewTextHandler(called{"on their way", cancel}, nil))
+	_, err := app.New(ctx, cfg, app.Options{Version: "1.0.0", Logger: log})
+	require.ErrorIs(t, err, model.ErrUnavailable)
+	require.Error(t, ctx.Err(), "it was trying still")
 }
