@@ -72,6 +72,9 @@ func (a *App) openIdentity(ctx context.Context) error {
 	if a.welcome, err = a.readWelcome(); err != nil {
 		return err
 	}
+	if err := a.besideOthers(ctx); err != nil {
+		return err
+	}
 	a.wireServer, err = wire.NewServer(wire.ServerConfig{Listener: a.wireListen, TLS: a.pki.ServerTLS()},
 		wire.ServerDeps{Identify: a.pki.Identify, Logger: a.logger("wire"), Registerer: a.registry})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/app"
+	"panoptes/internal/backup"
 	"panoptes/internal/config"
 	"panoptes/internal/model"
 )
@@ -121,6 +122,18 @@ func TestRestoredClientKeepsTheConfiguration(t *testing.T) {
 		code, _ := call(t, m.app, "POST", "/v1/regions", `{"name":"kept"}`)
 		return code == http.StatusCreated
 	}, 30*time.Second, 100*time.Millisecond)
+}
+
+// A backup that is started while other servers of its cluster run would have a
+// configuration of its own.
+func TestRestoredBesideTheOthersIsRefused(t *testing.T) {
+	c := grow(t, "eu", "us")
+	require.NoError(t, c[0].end())
+	dir := c[0].cfg.DataDir
+	require.NoError(t, os.WriteFile(filepath.Join(dir, backup.QuietName), []byte(`{"backup":"b"}`), 0o600))
+	require.ErrorContains(t, opened(t, c[0].cfg, dir), "panoptes node remove n1")
+	require.NoError(t, c[1].end())
+	require.NoError(t, opened(t, c[0].cfg, dir), "nobody else is there")
 }
 
 // called is a log that calls once a text is written to it.

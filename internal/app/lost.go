@@ -13,6 +13,13 @@ import (
 // fellows names the other servers and witnesses that were on record when this
 // server last ran; none when it never ran, or that cannot be read.
 func (a *App) fellows() (names []string) {
+	for _, n := range a.fellowNodes() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+func (a *App) fellowNodes() (nodes []model.Node) {
 	data, err := os.ReadFile(a.cfg.Path("catalog.json"))
 	if err != nil {
 		return nil
@@ -36,10 +43,10 @@ func (a *App) fellows() (names []string) {
 		_, id, ok := strings.Cut(r.Key, "/record/"+model.KindNode+"/")
 		n := r.Value.Spec
 		if ok && id != "" && !n.Revoked && n.Role != model.RoleAgent && n.Name != a.cfg.Node {
-			names = append(names, n.Name)
+			nodes = append(nodes, n)
 		}
 	}
-	return names
+	return nodes
 }
 
 // lostControl is an error when the files of the configuration store are gone
