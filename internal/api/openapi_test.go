@@ -129,7 +129,7 @@ func TestDocumentAgrees(t *testing.T) {
 		"POST /v1/login": obj{"name": "a", "password": "right"}, "PATCH /v1/me": obj{"language": "en"}, "POST /v1/checks/test": shop,
 		"POST /v1/receivers/test": specs["receivers"], "POST /v1/silences": silence, "POST /v1/silences/preview": obj{"matchers": []string{"a=b"}},
 		"POST /v1/rules/try": obj{"group": obj{"name": "g"}}, "POST /v1/import/prometheus": "scrape_configs: []",
-		"POST /v1/tokens": obj{"role": "agent"}, "POST /v1/nodes/{id}/drain": obj{"draining": true}, "PATCH /v1/nodes/{id}": obj{"labels": obj{"rack": "1"}},
+		"POST /v1/tokens": obj{"role": "agent"}, "POST /v1/agent-install": obj{"token": "pnp1.x"}, "POST /v1/nodes/{id}/drain": obj{"draining": true}, "PATCH /v1/nodes/{id}": obj{"labels": obj{"rack": "1"}},
 		"POST /v1/hosts/{id}/actions": obj{"action": "restart", "kind": "unit", "name": "x"}, "PATCH /v1/hosts/{id}": obj{"labels": obj{"rack": "1"}}, "POST /v1/hosts/bulk": obj{"ids": []string{"n", "gone"}, "set_labels": obj{"rack": "1"}},
 		"POST /v1/apply": obj{"documents": []obj{{"kind": "region", "name": "applied", "spec": obj{"name": "applied"}}}},
 	}

@@ -39,9 +39,28 @@ func (a *API) releaseRoutes() []route {
 		{pattern: "GET /agent/manifest.json", raw: serve, doc: "The programs with their sizes and hashes."},
 		{pattern: "GET /agent/manifest.json.sig", raw: serve, doc: "The signature of the manifest by the operator's key."},
 		{pattern: "GET /install.sh", raw: serve, doc: "A shell script that installs an agent."},
+		{pattern: "POST /v1/agent-install", need: admin, handle: a.agentInstallOf, doc: "The lines that install an agent. What is in the body is in no log of a proxy: give tokens here.", body: installBody{}, answer: AgentInstall{}},
 		{pattern: "GET /v1/agent-install", need: admin, handle: a.agentInstall, doc: "The lines that install an agent.", answer: AgentInstall{},
 			query: []param{{"token", "what it joins with; the word TOKEN stands there when left out"}, {"region", "of the agent"}, {"checks", "true: the agent offers to run checks; only with a token that lets it"}}},
 	}
+}
+
+// installBody says what the agents join with.
+type installBody struct {
+	Token  string `json:"token,omitempty"` // the word TOKEN stands there when left out
+	Region string `json:"region,omitempty"`
+	Checks bool   `json:"checks,omitempty"` // the agent offers to run checks; only with a token that lets it
+}
+
+func (a *API) agentInstallOf(r *http.Request) (any, error) {
+	if a.deps.Releases == nil {
+		return nil, fmt.Errorf("%w: this server offers no agents", model.ErrUnavailable)
+	}
+	var b installBody
+	if err := decode(r, &b); err != nil {
+		return nil, err
+	}
+	return a.deps.Releases.Install(b.Token, b.Region, b.Checks)
 }
 
 func (a *API) agentInstall(r *http.Request) (any, error) {

@@ -38,9 +38,14 @@ func TestProgramsOfAgents(t *testing.T) {
 	b.want(200, &got, b.call("admin", "GET", "/v1/agent-install?token=pnp1.x&region=eu&checks=true", nil))
 	require.Equal(t, "sh --token pnp1.x --region eu --checks", got.Linux)
 	b.want(400, nil, b.call("admin", "GET", "/v1/agent-install?checks=maybe", nil))
+	b.want(200, &got, b.call("admin", "POST", "/v1/agent-install", obj{"token": "pnp1.x", "region": "eu", "checks": true}))
+	require.Equal(t, "sh --token pnp1.x --region eu --checks", got.Linux)
+	b.want(400, nil, b.call("admin", "POST", "/v1/agent-install", obj{"key": "x"}))
+	require.Equal(t, 403, b.call("editor", "POST", "/v1/agent-install", obj{}).Code)
 	require.Equal(t, 403, b.call("editor", "GET", "/v1/agent-install", nil).Code)
 
 	b = setUp(t, func(_ *api.Config, d *api.Deps) { d.Releases = nil })
 	require.Equal(t, 503, b.call("", "GET", "/install.sh", nil).Code)
 	require.Equal(t, 503, b.call("admin", "GET", "/v1/agent-install", nil).Code)
+	require.Equal(t, 503, b.call("admin", "POST", "/v1/agent-install", obj{}).Code)
 }

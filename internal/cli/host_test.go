@@ -72,7 +72,7 @@ func TestHostsThatRunChecks(t *testing.T) {
 }
 
 func TestTokensOfHostsThatRunChecks(t *testing.T) {
-	var asked string
+	var asked map[string]any
 	var sent map[string]any
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.Path {
@@ -81,8 +81,9 @@ func TestTokensOfHostsThatRunChecks(t *testing.T) {
 			_, _ = io.WriteString(w, `{"id":"T1","role":"agent","region":"eu","checks":true,"uses":100,"token":"pnp1.h.T1.s"}`)
 		case "GET /v1/tokens":
 			_, _ = io.WriteString(w, `{"items":[{"id":"T1","role":"agent","region":"eu","checks":true,"expired":true,"uses":3}]}`)
-		case "GET /v1/agent-install":
-			asked = r.URL.RawQuery
+		case "POST /v1/agent-install":
+			require.Empty(t, r.URL.RawQuery, "a token is in no address")
+			_ = json.NewDecoder(r.Body).Decode(&asked)
 			_, _ = io.WriteString(w, `{"linux":"sh install.sh --checks"}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
@@ -91,7 +92,7 @@ func TestTokensOfHostsThatRunChecks(t *testing.T) {
 	code, out, errs := run(t, serve, "", "token", "create", "--role", "agent", "--region", "eu", "--checks")
 	require.Zero(t, code, errs)
 	require.Equal(t, map[string]any{"role": "agent", "region": "eu", "checks": true}, sent)
-	require.Equal(t, "checks=true&region=eu&token=pnp1.h.T1.s", asked)
+	require.Equal(t, map[string]any{"token": "pnp1.h.T1.s", "region": "eu", "checks": true}, asked)
 	require.Contains(t, out, "sh install.sh --checks")
 	require.Contains(t, out, "in the region eu, with the checks of that region")
 	_, out, _ = run(t, serve, "", "token", "list")

@@ -45,7 +45,7 @@ func (s *remote) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"POST /v1/cluster/check":     `{"windows":12,"mismatches":2,"repaired":1,"seconds":1.5}`,
 		"GET /v1/cluster/ca":         `{"roots":[{"subject":"CN=root","not_after":"2036-01-01T00:00:00Z","key_hash":"abc","current":true}],"state":"rotating","ready":true}`,
 		"POST /v1/cluster/ca/finish": `{"roots":[],"state":"stable"}`,
-		"GET /v1/agent-install":      `{"linux":"get T | sh","openrc":"get T | sh","docker":"docker run T","kubernetes":"kind: DaemonSet","windows":"Invoke T","warning":"loopback only"}`,
+		"POST /v1/agent-install":     `{"linux":"get T | sh","openrc":"get T | sh","docker":"docker run T","kubernetes":"kind: DaemonSet","windows":"Invoke T","warning":"loopback only"}`,
 		"GET /v1/tokens":             `{"items":[{"id":"T1","role":"agent","region":"","expires":"2026-01-01T00:00:00Z","uses":3,"used":["A","B"],"expired":true}]}`,
 	}
 	key := r.Method + " " + r.URL.Path
@@ -94,7 +94,8 @@ func TestTokenCommands(t *testing.T) {
 	require.Zero(t, code)
 	require.Equal(t, []string{
 		`POST /v1/tokens {"region":"far east","role":"server"}`, `POST /v1/tokens {"role":"witness","ttl":"10m","uses":2}`,
-		`POST /v1/tokens {"role":"server"}`, `POST /v1/tokens {"role":"agent"}`, "DELETE /v1/tokens/T1", "DELETE /v1/tokens/T2",
+		`POST /v1/tokens {"role":"server"}`, `POST /v1/tokens {"role":"agent"}`,
+		`POST /v1/agent-install {"checks":false,"region":"","token":"pnp1.h.T1.s"}`, "DELETE /v1/tokens/T1", "DELETE /v1/tokens/T2",
 	}, s.calls)
 }
 

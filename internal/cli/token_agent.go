@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -39,11 +38,9 @@ func (i install) lines(target string) (string, bool) {
 // printInstall prints the lines that install agents with a token that was just made.
 func (c *client) printInstall(cmd *cobra.Command, out output, t token, target string) error {
 	var in install
-	q := url.Values{"token": {t.Token}, "region": {t.Region}}
-	if t.Checks {
-		q.Set("checks", "true")
-	}
-	_, err := c.do(cmd.Context(), request{method: http.MethodGet, path: "/v1/agent-install?" + q.Encode()}, &in)
+	// In the body: addresses stand in the logs of proxies.
+	body := map[string]any{"token": t.Token, "region": t.Region, "checks": t.Checks}
+	_, err := c.do(cmd.Context(), request{method: http.MethodPost, path: "/v1/agent-install", body: body}, &in)
 	t.Command, _ = in.lines(target)
 	if err != nil || t.Command == "" {
 		// The token is made and will not be shown again: it must not be lost to this.

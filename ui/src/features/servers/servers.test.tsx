@@ -103,7 +103,7 @@ test("hosts that run checks need a region, and the command switches it on", asyn
           token: "pnp1.h.T1.s",
         },
       ],
-      "GET /v1/agent-install": () => [200, { linux: "sh install.sh --region eu --checks" }],
+      "POST /v1/agent-install": () => [200, { linux: "sh install.sh --region eu --checks" }],
     }),
   );
   show(<ServersPage />, "/servers", "admin");
@@ -132,9 +132,9 @@ test("hosts that run checks need a region, and the command switches it on", asyn
     checks: true,
     ttl: "1h",
   });
-  expect(calls.find((c) => c.path === "/v1/agent-install")?.search).toBe(
-    "?token=pnp1.h.T1.s&region=eu&checks=true",
-  );
+  const install = calls.find((c) => c.path === "/v1/agent-install");
+  expect(install?.search).toBe("");
+  expect(install?.body).toEqual({ token: "pnp1.h.T1.s", region: "eu", checks: true });
 });
 
 test("what the server refuses stands at its field", async () => {
