@@ -136,6 +136,8 @@ type CAInfo struct {
 	Roots []CARoot `json:"roots"`
 	State string   `json:"state"` // stable, rotating
 	Ready bool     `json:"ready"` // rotating: all nodes have certificates of the new root
+	// Waiting names the servers on record that have not followed yet.
+	Waiting []string `json:"waiting,omitempty"`
 }
 
 // CARoot is a root certificate that is believed.

@@ -20,7 +20,7 @@ func (a *App) openRollover() (err error) {
 		return nil
 	}
 	a.rollover, err = pki.NewRollover(a.pki, pki.RolloverDeps{
-		KV: a.control, Seal: a.seal, Unseal: a.unseal, Servers: a.serverIDs, Adopt: a.adoptRoots, Logger: a.logger("pki"),
+		KV: a.control, Seal: a.seal, Unseal: a.unseal, Servers: a.serverIDs, Name: a.nodeName, Adopt: a.adoptRoots, Logger: a.logger("pki"),
 	})
 	if err != nil {
 		return fmt.Errorf("open the change of authorities: %w", err)
@@ -120,7 +120,7 @@ func (c clusterForAPI) CA(ctx context.Context) (api.CAInfo, error) {
 	if err != nil {
 		return api.CAInfo{}, err
 	}
-	info := api.CAInfo{State: "rotating", Ready: s.Ready}
+	info := api.CAInfo{State: "rotating", Ready: s.Ready, Waiting: s.Waiting}
 	if s.Phase == pki.PhaseStable {
 		info.State = "stable"
 	}

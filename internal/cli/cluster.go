@@ -111,8 +111,9 @@ func printCA(w io.Writer, raw json.RawMessage) error {
 			KeyHash  string    `json:"key_hash"`
 			Current  bool
 		}
-		State string
-		Ready bool
+		State   string
+		Ready   bool
+		Waiting []string
 	}
 	if err := json.Unmarshal(raw, &ca); err != nil {
 		return fmt.Errorf("decode certificate authority: %w", err)
@@ -121,6 +122,9 @@ func printCA(w io.Writer, raw json.RawMessage) error {
 	switch {
 	case ca.State == "rotating" && ca.Ready:
 		say = "rotating; ready: end it with `panoptes node ca finish`"
+	case ca.State == "rotating" && len(ca.Waiting) > 0:
+		say = "rotating; these servers have not followed yet: " + printable(strings.Join(ca.Waiting, ", ")) +
+			"\nstart them; remove one that is gone, or that never finished joining, with `panoptes node remove NAME`"
 	case ca.State == "rotating":
 		say = "rotating; not all nodes have a certificate of the new root yet"
 	}

@@ -73,6 +73,14 @@ func (s *remote) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Who is waited for while the authority changes is named.
+func TestWhoIsWaitedFor(t *testing.T) {
+	_, out, _ := run(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"roots":[],"state":"rotating","waiting":["n2","n3"]}`)
+	}, "", "node", "ca", "status")
+	require.Contains(t, out, "not followed yet: n2, n3\nstart them; remove one that is gone, or that never finished joining")
+}
+
 func TestTokenCommands(t *testing.T) {
 	s := &remote{}
 	code, out, _ := run(t, s.ServeHTTP, "", "token", "create", "--region", "far east")

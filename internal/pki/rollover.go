@@ -69,6 +69,8 @@ type RolloverDeps struct {
 	Seal, Unseal func([]byte) ([]byte, error)
 	// Servers are the ids of all servers and witnesses on record that are not revoked.
 	Servers func() []string
+	// Name names a server for people; nil: its id.
+	Name func(id string) string
 	// Adopt brings the roots in Files into use wherever else in this process they
 	// are kept. This server confirms them when it has returned nil.
 	Adopt  func(ctx context.Context) error
@@ -95,7 +97,7 @@ type Root struct {
 type RolloverStatus struct {
 	Phase   Phase     `json:"phase"`
 	Roots   []Root    `json:"roots"`
-	Waiting []string  `json:"waiting,omitempty"` // ids of servers that have not followed yet
+	Waiting []string  `json:"waiting,omitempty"` // names of servers that have not followed yet
 	Ready   bool      `json:"ready"`             // it can be finished
 	After   time.Time `json:"after,omitzero"`    // when every node that runs has a certificate of the new root
 }
@@ -107,6 +109,9 @@ func NewRollover(p *PKI, deps RolloverDeps) (*Rollover, error) {
 	}
 	if p.node.Role == model.RoleAgent {
 		return nil, errors.New("change of authorities: an agent has no part in it")
+	}
+	if deps.Name == nil {
+		deps.Name = func(id string) string { return id }
 	}
 	if deps.Adopt == nil {
 		deps.Adopt = func(context.Context) error { return nil }
@@ -320,7 +325,7 @@ func (r *Rollover) confirm(ctx context.Context) error {
 }
 
 // waiting are the servers that do not yet do what the record says.
-func (r *Rollover) waiting(ctx context.Context, st *state) (ids []string, err error) {
+func (r *Rollover) waiting(ctx context.Context, st *state) (servers []string, err error) {
 	var names []string
 	for _, root := range st.Roots {
 		certs, err := decodeCerts(root.Cert)
@@ -329,11 +334,11 @@ func (r *Rollover) waiting(ctx context.Context, st *state) (ids []string, err er
 		}
 		names = append(names, keyName(certs[0]))
 	}
-	servers := r.deps.Servers()
-	if !slices.Contains(servers, r.p.node.ID) {
-		servers = append(slices.Clone(servers), r.p.node.ID)
+	ids := r.deps.Servers()
+	if !slices.Contains(ids, r.p.node.ID) {
+		ids = append(slices.Clone(ids), r.p.node.ID)
 	}
-	for _, id := range servers {
+	for _, id := range ids {
 		kv, err := r.deps.KV.Get(ctx, keyConfirm+id)
 		if err != nil && !errors.Is(err, model.ErrNotFound) {
 			return nil, fmt.Errorf("look who has followed: %w", err)
@@ -347,11 +352,11 @@ func (r *Rollover) waiting(ctx context.Context, st *state) (ids []string, err er
 			ok = ok && slices.Contains(c.Roots, name)
 		}
 		if !ok {
-			ids = append(ids, id)
+			servers = append(servers, r.deps.Name(id))
 		}
 	}
-	slices.Sort(ids)
-	return ids, nil
+	slices.Sort(servers)
+	return servers, nil
 }
 
 // read returns the record; revision KVAbsent when the authority was never changed.

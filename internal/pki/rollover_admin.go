@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"panoptes/internal/model"
@@ -76,7 +77,7 @@ func (r *Rollover) Finish(ctx context.Context, force bool) error {
 		return err
 	case len(waiting) > 0 || st.Phase == PhaseTrust:
 		// Not even by force: these servers would be locked out for good.
-		return fmt.Errorf("%w: servers have not followed yet: %v; start them, or remove them with 'panoptes node remove'", model.ErrConflict, waiting)
+		return fmt.Errorf("%w: servers have not followed yet: %s; start them, or remove them with 'panoptes node remove', also one that never finished joining", model.ErrConflict, strings.Join(waiting, ", "))
 	case !force && r.p.now().Before(st.Issued.Add(leafLife)):
 		return fmt.Errorf("%w: nodes may still have certificates of the old authority; wait until %s", model.ErrConflict, st.Issued.Add(leafLife).Format(time.RFC3339))
 	}

@@ -104,7 +104,7 @@ func seal(b []byte) ([]byte, error) {
 
 func (w *world) rollover(p *pki.PKI, s *store, ids *[]string, adopt func(context.Context) error) *pki.Rollover {
 	w.t.Helper()
-	r, err := pki.NewRollover(p, pki.RolloverDeps{KV: s, Seal: seal, Unseal: seal, Servers: func() []string { return *ids }, Adopt: adopt})
+	r, err := pki.NewRollover(p, pki.RolloverDeps{KV: s, Seal: seal, Unseal: seal, Name: func(id string) string { return "named " + id }, Servers: func() []string { return *ids }, Adopt: adopt})
 	require.NoError(w.t, err)
 	return r
 }
@@ -184,9 +184,9 @@ func TestRollover(t *testing.T) {
 	}
 
 	// n2 has not brought the new root into use: nobody signs with it yet.
-	require.Eventually(t, func() bool { st := status(); return len(st.Waiting) == 1 && st.Waiting[0] == n2.NodeID() }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { st := status(); return len(st.Waiting) == 1 && st.Waiting[0] == "named "+n2.NodeID() }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, pki.PhaseTrust, status().Phase)
-	require.ErrorContains(t, r1.Finish(t.Context(), true), n2.NodeID())
+	require.ErrorContains(t, r1.Finish(t.Context(), true), ": named "+n2.NodeID()+"; start them")
 	everybodyTalks()
 	kv.mu.Lock()
 	for _, v := range kv.kvs {

@@ -83,6 +83,8 @@ export interface CAInfo {
   roots: { subject: string; not_after: string; key_hash: string; current: boolean }[];
   state: "stable" | "rotating";
   ready: boolean;
+  /** Servers that have not followed yet. */
+  waiting?: string[];
 }
 export interface CheckReport {
   windows: number;
