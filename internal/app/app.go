@@ -272,7 +272,7 @@ func (a *App) Run(ctx context.Context) error {
 		{a.alerting},
 		{a.scrape, a.jobGaps, a.rules, a.pushes},
 		{a.verdict, a.results, a.fanout, a.bridge, a.regions, a.beats, a.fleet, a.hostAlerts},
-		{rollover(a.rollover), a.worker, a.auth, a.sessions, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.rollouts), run.Func(a.followMembers), run.Func(a.followAgents), run.Func(a.lookAtControl), run.Func(a.lookAtHistory),
+		{rollover(a.rollover), a.worker, a.auth, a.sessions, a.api, a.self, run.Func(a.configure), run.Func(a.bootstrap), run.Func(a.rollouts), run.Func(a.followMembers), run.Func(a.untilTold), run.Func(a.followAgents), run.Func(a.lookAtControl), run.Func(a.lookAtHistory),
 			&selfMonitor{node: a.cfg.Node, gatherer: a.registry, append: a.appendSamples, extra: a.verdict.Collect, log: a.log}},
 		{run.Func(a.serve), run.Func(a.drainAtEnd), a.backups},
 	}

@@ -61,6 +61,10 @@ func (a *App) removal() error {
 	if !removed {
 		return nil
 	}
+	return a.removedError()
+}
+
+func (a *App) removedError() error {
 	return fmt.Errorf("%w: to use this machine again, join with a new token and an empty data directory instead of %s", errRemoved, a.cfg.DataDir)
 }
 
