@@ -1,6 +1,8 @@
 package selfwatch
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -98,7 +100,10 @@ func (w *Watch) advance(now map[string]found, at time.Time, gap time.Duration) [
 			out = append(out, a.asAlert())
 		}
 	}
-	slices.SortFunc(out, func(x, y Alert) int { return strings.Compare(x.Name+x.Labels["server"], y.Name+y.Labels["server"]) })
+	slices.SortFunc(out, func(x, y Alert) int {
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Labels["server"], y.Labels["server"]),
+			strings.Compare(fmt.Sprint(x.Labels), fmt.Sprint(y.Labels)))
+	})
 	return out
 }
 
@@ -129,7 +134,7 @@ func (w *Watch) localized(f found) found {
 	return f
 }
 
-// Firing returns what fires now, sorted by name.
+// Firing returns what fires now, sorted by name, server and other labels.
 func (w *Watch) Firing() []Alert {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,6 +144,9 @@ func (w *Watch) Firing() []Alert {
 			out = append(out, a.asAlert())
 		}
 	}
-	slices.SortFunc(out, func(x, y Alert) int { return strings.Compare(x.Name+x.Labels["server"], y.Name+y.Labels["server"]) })
+	slices.SortFunc(out, func(x, y Alert) int {
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Labels["server"], y.Labels["server"]),
+			strings.Compare(fmt.Sprint(x.Labels), fmt.Sprint(y.Labels)))
+	})
 	return out
 }
