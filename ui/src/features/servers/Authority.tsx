@@ -33,7 +33,9 @@ export function Authority() {
               <StatusIcon status={ca.state === "stable" || ca.ready ? "up" : "maintenance"} />
               {t(ca.state === "stable" ? "ca.stable" : ca.ready ? "ca.ready" : "ca.rotating")}
             </p>
-            {!!ca.waiting?.length && <p className="muted">{t("ca.waiting", { names: ca.waiting.join(", ") })}</p>}
+            {!!ca.waiting?.length && (
+              <p className="muted">{t("ca.waiting", { names: ca.waiting.join(", ") })}</p>
+            )}
             <ul className="lines">
               {ca.roots.map((r) => (
                 <li key={r.key_hash}>
