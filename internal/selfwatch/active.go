@@ -100,10 +100,7 @@ func (w *Watch) advance(now map[string]found, at time.Time, gap time.Duration) [
 			out = append(out, a.asAlert())
 		}
 	}
-	slices.SortFunc(out, func(x, y Alert) int {
-		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Labels["server"], y.Labels["server"]),
-			strings.Compare(fmt.Sprint(x.Labels), fmt.Sprint(y.Labels)))
-	})
+	slices.SortFunc(out, inOrder)
 	return out
 }
 
@@ -144,9 +141,12 @@ func (w *Watch) Firing() []Alert {
 			out = append(out, a.asAlert())
 		}
 	}
-	slices.SortFunc(out, func(x, y Alert) int {
-		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Labels["server"], y.Labels["server"]),
-			strings.Compare(fmt.Sprint(x.Labels), fmt.Sprint(y.Labels)))
-	})
+	slices.SortFunc(out, inOrder)
 	return out
+}
+
+// inOrder sorts alerts by name, server and other labels.
+func inOrder(x, y Alert) int {
+	return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Labels["server"], y.Labels["server"]),
+		strings.Compare(fmt.Sprint(x.Labels), fmt.Sprint(y.Labels)))
 }
