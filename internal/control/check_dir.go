@@ -22,6 +22,9 @@ import (
 func CheckDir(dir string) error {
 	member := filepath.Join(dir, "member")
 	if _, err := os.Stat(member); errors.Is(err, fs.ErrNotExist) {
+		if memberExists(filepath.Join(dir, finishedDir)) {
+			return errors.New("check configuration store: a recovery was interrupted: run it again")
+		}
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("check configuration store: %w", err)

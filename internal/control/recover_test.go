@@ -42,6 +42,7 @@ func TestRecoverOneWithoutAVote(t *testing.T) {
 	dir := n2.cfg.Dir
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "recovered"), 0o700))
 	require.NoError(t, os.Rename(filepath.Join(dir, "member"), filepath.Join(dir, "recovered", "member")))
+	require.ErrorContains(t, control.CheckDir(dir), "run it again", "a start must not found another store")
 	got, err = control.Recover(t.Context(), n2.cfg, nil)
 	require.NoError(t, err)
 	require.Empty(t, got.Removed)
