@@ -133,6 +133,9 @@ func runServer(cmd *cobra.Command, stdio IO, f *serverFlags) error {
 		case <-time.After(anewPatience):
 		}
 	}
+	if cmd.Context().Err() != nil {
+		return nil // it was told to end meanwhile, and nobody tells the next process
+	}
 	return beginAnew(app.ErrBeginAnew)
 }
 
