@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -20,19 +19,11 @@ import (
 	"panoptes/internal/app"
 	"panoptes/internal/config"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
-// host is an address of this machine that no outgoing connection uses, so that
-// a port that was free stays free.
+// host is an address of this machine that no outgoing connection uses.
 const host = "127.0.0.53"
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // member is one server of a cluster in this process.
 type member struct {
@@ -53,10 +44,20 @@ func (m *member) start() {
 	require.NoError(m.t, err)
 	m.app, m.stop, m.done = a, cancel, make(chan error, 1)
 	go func() { m.done <- a.Run(ctx) }()
-	require.Eventually(m.t, func() bool {
-		code, _ := call(m.t, a, "GET", "/-/ready", "")
-		return code == http.StatusOK
-	}, 30*time.Second, 50*time.Millisecond)
+	var said map[string]any
+	for until := time.Now().Add(30 * time.Second); ; {
+		select {
+		case err := <-m.done:
+			m.done <- err
+			require.FailNow(m.t, "the server ended before it was ready", "%s: %v", m.cfg.Node, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		var code int
+		if code, said = call(m.t, a, "GET", "/-/ready", ""); code == http.StatusOK {
+			return
+		}
+		require.True(m.t, time.Now().Before(until), "%s is not ready: %v", m.cfg.Node, said)
+	}
 }
 
 // end stops the server and returns what it said.
@@ -79,7 +80,7 @@ func settings(t *testing.T, name, region string) config.Config {
 	cfg := config.Default()
 	cfg.Node, cfg.Region, cfg.DataDir, cfg.Bind = name, region, t.TempDir(), host
 	for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
-		*addr = freePort(t)
+		*addr = harness.FreeAddr(t, host)
 	}
 	cfg.Probe.AllowLoopback = true
 	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20

@@ -24,6 +24,7 @@ import (
 	"panoptes/internal/pki"
 	"panoptes/internal/wire"
 	"panoptes/internal/wire/uplink"
+	"panoptes/test/harness"
 )
 
 // calls says who may make each call of the port of servers and agents. A call
@@ -42,17 +43,11 @@ var calls = map[string]string{
 // TestDoors tries every door of a server with the certificate of an agent, with
 // one that was removed, and with none.
 func TestDoors(t *testing.T) {
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close() //nolint:errcheck // nothing was sent
-		return l.Addr().String()
-	}
 	const key = "pnk_doors_0123456789abcdef0123456789abcdef"
 	cfg := config.Default()
 	cfg.Node, cfg.Region, cfg.DataDir = "n1", "eu", t.TempDir()
 	for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
-		*addr = port()
+		*addr = harness.FreeAddr(t, "127.0.0.1")
 	}
 	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
 	cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"

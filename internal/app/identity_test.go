@@ -17,6 +17,7 @@ import (
 	"panoptes/internal/backup"
 	"panoptes/internal/config"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 // A start that was killed leaves the first files of an identity; the next start
@@ -113,7 +114,7 @@ func TestRestoredClientKeepsTheConfiguration(t *testing.T) {
 	m.start()
 	require.NoError(t, m.end())
 	m.cfg.Access.AdminPassword = ""
-	welcome, err := json.Marshal(map[string]any{"clients": []string{freePort(t)}, "seeds": []string{freePort(t)}})
+	welcome, err := json.Marshal(map[string]any{"clients": []string{harness.FreeAddr(t, host)}, "seeds": []string{harness.FreeAddr(t, host)}})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(m.cfg.DataDir, "pki", "welcome.json"), welcome, 0o600))
 	m.start()

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"panoptes/internal/config"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 // running is a server or witness that runs until the test ends.
@@ -37,10 +37,7 @@ func TestWitnessLooksAtItsStore(t *testing.T) {
 		cfg := config.Default()
 		cfg.Node, cfg.Region, cfg.DataDir, cfg.Bind = name, "eu", t.TempDir(), "127.0.0.54"
 		for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
-			l, err := net.Listen("tcp", cfg.Bind+":0")
-			require.NoError(t, err)
-			*addr = l.Addr().String()
-			require.NoError(t, l.Close())
+			*addr = harness.FreeAddr(t, cfg.Bind)
 		}
 		cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
 		return cfg

@@ -3,9 +3,11 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -223,9 +225,16 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		inv.Add("data_dir", "must name a directory")
 	}
-	for field, addr := range c.listeners() {
-		if _, _, err := SplitPort(*addr); err != nil {
-			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", *addr)
+	fields := slices.Sorted(maps.Keys(c.listeners()))
+	for i, field := range fields {
+		addr := *c.listeners()[field]
+		if _, _, err := SplitPort(addr); err != nil {
+			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", addr)
+		}
+		for _, other := range fields[:i] {
+			if collide(addr, *c.listeners()[other]) {
+				inv.Add(field, "has the port of %s; each needs its own", other)
+			}
 		}
 	}
 	for i, dir := range c.Scrape.FilesDirs {
@@ -348,6 +357,17 @@ func (c *Config) checkEngine(inv *model.Invalid) {
 // Path returns a path inside the data directory.
 func (c *Config) Path(parts ...string) string {
 	return filepath.Join(append([]string{c.DataDir}, parts...)...)
+}
+
+// collide reports whether one program cannot listen on both addresses.
+func collide(a, b string) bool {
+	aHost, aPort, aErr := SplitPort(a)
+	bHost, bPort, bErr := SplitPort(b)
+	if aErr != nil || bErr != nil || aPort != bPort || aPort == 0 {
+		return false
+	}
+	all := func(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
+	return aHost == bHost || all(aHost) || all(bHost)
 }
 
 // Addr returns addr with PortOffset added; port 0 stays 0.

@@ -72,6 +72,20 @@ apply: [does-not-exist.yml]
 	require.True(t, errors.As(err, &f))
 }
 
+func TestEachListenerHasItsPort(t *testing.T) {
+	for text, want := range map[string]string{
+		"peer_listen: 10.0.0.1:9701\ncluster_listen: 10.0.0.1:9701\n": "p.yml:1: peer_listen: has the port of cluster_listen; each needs its own",
+		"listen: :9704\n":              "listen: has the port of client_listen",
+		"listen: 0.0.0.0:9702\n":       "listen: has the port of gossip_listen",
+		"gossip_listen: '[::]:9701'\n": "p.yml:1: gossip_listen: has the port of cluster_listen",
+	} {
+		_, err := config.Parse("p.yml", []byte(text), nil)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := config.Parse("p.yml", []byte("listen: 127.0.0.2:9701\npeer_listen: 127.0.0.1:0\nclient_listen: 127.0.0.1:0\n"), nil)
+	require.NoError(t, err)
+}
+
 func TestBrokenYAML(t *testing.T) {
 	_, err := config.Parse("p.yml", []byte("node: a\n\tb: c\n"), nil)
 	require.ErrorContains(t, err, "p.yml:2:")

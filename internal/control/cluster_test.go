@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,18 +16,10 @@ import (
 
 	"panoptes/internal/control"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 const serverCN = "panoptes-server"
-
-// freeAddr returns an address of loopback on which nothing listens now.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
-}
 
 // cluster is a set of members in this process.
 type cluster struct {
@@ -53,7 +44,7 @@ func (cl *cluster) config(id string) control.Config {
 	dir := filepath.Join(cl.t.TempDir(), id)
 	return control.Config{
 		Dir: filepath.Join(dir, "control"), NodeID: id, ClusterID: "test", ReserveBytes: 1 << 20, MinFreeBytes: 1 << 20,
-		PeerAddr: freeAddr(cl.t), ClientAddr: freeAddr(cl.t),
+		PeerAddr: harness.FreeAddr(cl.t, "127.0.0.1"), ClientAddr: harness.FreeAddr(cl.t, "127.0.0.1"),
 		PeerTLS: cl.ca.issue(cl.t, filepath.Join(dir, "pki"), serverCN), AllowedCN: serverCN,
 	}
 }
@@ -169,7 +160,7 @@ func TestTwoJoinAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		cfgs[i].Join, cfgs[i].Initial = true, initial
 	}
-	_, err := n1.ctl.AddLearner(t.Context(), "n4", freeAddr(t))
+	_, err := n1.ctl.AddLearner(t.Context(), "n4", harness.FreeAddr(t, "127.0.0.1"))
 	require.ErrorIs(t, err, model.ErrLimit)
 	var wg sync.WaitGroup
 	nodes := make([]*node, 2)

@@ -14,6 +14,7 @@ import (
 
 	"panoptes/internal/control"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 func TestOldSingleServerGrows(t *testing.T) {
@@ -45,7 +46,7 @@ func TestAddressChanges(t *testing.T) {
 	cl.voters(n1, 3)
 	n3.stop()
 	cfg := n3.cfg
-	cfg.PeerAddr = freeAddr(t)
+	cfg.PeerAddr = harness.FreeAddr(t, "127.0.0.1")
 	cl.run(cfg)
 	require.Eventually(t, func() bool {
 		ms, err := n2.ctl.Members(t.Context())
@@ -192,7 +193,7 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 func TestRemovedAndAddedAtOnce(t *testing.T) {
 	cl := newCluster(t)
 	n1 := cl.first()
-	addr := freeAddr(t)
+	addr := harness.FreeAddr(t, "127.0.0.1")
 	for range 5 {
 		_, err := n1.ctl.AddLearner(t.Context(), "n2", addr)
 		require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"panoptes/internal/control"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 // Proposals get lost when leaders change; each write is repeated until it is
@@ -101,7 +102,7 @@ func BenchmarkPutThree(b *testing.B) {
 	for i := range cfgs {
 		id := fmt.Sprintf("n%d", i+1)
 		cfgs[i] = control.Config{
-			Dir: b.TempDir(), NodeID: id, ClusterID: "bench", ReserveBytes: 1 << 20, PeerAddr: freeAddr(b),
+			Dir: b.TempDir(), NodeID: id, ClusterID: "bench", ReserveBytes: 1 << 20, PeerAddr: harness.FreeAddr(b, "127.0.0.1"),
 			PeerTLS: ca.issue(b, b.TempDir(), serverCN), AllowedCN: serverCN,
 		}
 		initial = append(initial, control.Member{NodeID: id, Addr: cfgs[i].PeerAddr})

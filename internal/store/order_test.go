@@ -143,7 +143,9 @@ func TestACutBeforeTheFirstCommitOfASeries(t *testing.T) {
 	ctx := context.Background()
 	now := time.Now().UnixMilli()
 	old := s.Appender(ctx)
-	for at := now - (5 * time.Hour).Milliseconds(); at < now; at += time.Minute.Milliseconds() {
+	// The newest is of now: a cut waits for appenders that may still write what is
+	// an hour older than the newest.
+	for at := now - (5 * time.Hour).Milliseconds(); at <= now; at += time.Minute.Milliseconds() {
 		_, err := old.Append(0, series("old", 0), at, 1)
 		require.NoError(t, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"panoptes/internal/store"
 	"panoptes/internal/store/storetest"
 	"panoptes/internal/wire"
+	"panoptes/test/harness"
 )
 
 const patience = time.Minute
@@ -126,7 +127,7 @@ func exercise(t *testing.T, cfg remote.Config, away func() (back func())) {
 }
 
 func TestPrometheusAsEngine(t *testing.T) {
-	addr, dir := freePort(t), t.TempDir()
+	addr, dir := harness.FreeAddr(t, "127.0.0.1"), t.TempDir()
 	base, stop := prometheus(t, addr, dir)
 	exercise(t, remote.Config{WriteURL: base + "/api/v1/write", QueryURL: base}, func() func() {
 		stop()
@@ -136,7 +137,7 @@ func TestPrometheusAsEngine(t *testing.T) {
 
 func TestThanosAsEngine(t *testing.T) {
 	dir := t.TempDir()
-	grpc, web, write, queryWeb, queryGRPC := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
+	grpc, web, write, queryWeb, queryGRPC := harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1")
 	receive := func() func() {
 		return start(t, "thanos", "http://"+web+"/-/ready", "receive", "--tsdb.path="+dir, "--grpc-address="+grpc, "--http-address="+web,
 			"--remote-write.address="+write, "--label=receive=\"r1\"", "--tsdb.out-of-order.time-window=1h", "--receive.local-endpoint="+grpc)
@@ -199,7 +200,7 @@ func TestThanosReadsUploadedBlocks(t *testing.T) {
 			}
 			file := filepath.Join(t.TempDir(), "bucket.yml")
 			require.NoError(t, os.WriteFile(file, []byte(conf), 0o600))
-			grpc, web, queryWeb, queryGRPC := freePort(t), freePort(t), freePort(t), freePort(t)
+			grpc, web, queryWeb, queryGRPC := harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1"), harness.FreeAddr(t, "127.0.0.1")
 			start(t, "thanos", "http://"+web+"/-/ready", "store", "--data-dir="+t.TempDir(), "--objstore.config-file="+file, "--grpc-address="+grpc, "--http-address="+web,
 				"--consistency-delay=0s", "--ignore-deletion-marks-delay=0s")
 			start(t, "thanos", "http://"+queryWeb+"/-/ready", "query", "--http-address="+queryWeb, "--grpc-address="+queryGRPC, "--endpoint="+grpc, "--query.replica-label=replica")

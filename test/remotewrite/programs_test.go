@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -44,14 +43,6 @@ func prometheusBinary(t testing.TB) string {
 	return bin
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // startPrometheus starts one with a configuration and returns its address.
 func startPrometheus(t testing.TB, conf map[string]any, args ...string) string {
 	t.Helper()
@@ -61,7 +52,7 @@ func startPrometheus(t testing.TB, conf map[string]any, args ...string) string {
 	require.NoError(t, err)
 	file := filepath.Join(dir, "prometheus.yml")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
-	addr := freePort(t)
+	addr := harness.FreeAddr(t, "127.0.0.1")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	require.NoError(t, err)
 	cmd := exec.Command(bin, append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + addr,

@@ -41,7 +41,7 @@ func startPushgateway(t testing.TB) string {
 	build.Dir = "../pushgateway"
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "build pushgateway: %s", out)
-	addr := freePort(t)
+	addr := harness.FreeAddr(t, "127.0.0.1")
 	log := &harness.LogBuffer{}
 	cmd := exec.Command(bin, "--web.listen-address="+addr, "--web.enable-admin-api")
 	cmd.Env, cmd.Stdout, cmd.Stderr = os.Environ(), log, log
