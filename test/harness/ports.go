@@ -11,10 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Ports that FreeAddr gives lie below those that systems give away by themselves,
-// so that no connection takes one between the look and its use, and below those
-// that the tests with whole programs count up from.
-const firstPort, lastPort = 10240, 19600
+// Ports that are given here lie below those that systems give away by themselves,
+// so that no connection takes one between the look and its use.
+const firstPort, lastPort = 10240, 32000
+
+// programPort is the first one of a program whose --port-offset is 0.
+const programPort = 9700
 
 // FreeAddr returns an address of host, an address of loopback, on which nothing
 // listens, neither TCP nor UDP. Until the test ends nobody else is given its port,
@@ -38,6 +40,39 @@ func FreeAddr(t testing.TB, host string) string {
 	}
 	require.FailNow(t, "no free port", "of %s between %d and %d", host, firstPort, lastPort)
 	return ""
+}
+
+// FreeOffset returns a --port-offset at which nothing listens on the n ports of
+// 127.0.0.1 that begin with the program's first one. Until release they are kept
+// as by FreeAddr. It asks for no test, so that any goroutine may use it.
+func FreeOffset(n int) (offset int, release func(), err error) {
+	for range 1000 {
+		first := firstPort + rand.IntN(lastPort-firstPort-n)
+		if release, ok := reserveRange(first, n); ok {
+			return first - programPort, release, nil
+		}
+	}
+	return 0, nil, fmt.Errorf("no %d free ports in a row between %d and %d", n, firstPort, lastPort)
+}
+
+func reserveRange(first, n int) (release func(), ok bool) {
+	var kept []func()
+	release = func() {
+		for _, r := range kept {
+			r()
+		}
+	}
+	for port := first; port < first+n; port++ {
+		r, ok := reserve(port)
+		if ok {
+			kept = append(kept, r)
+		}
+		if !ok || !free(net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) {
+			release()
+			return nil, false
+		}
+	}
+	return release, true
 }
 
 // reserve keeps a port until release, or the end of this process: the name of a
