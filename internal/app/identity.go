@@ -46,6 +46,11 @@ func (a *App) openIdentity(ctx context.Context) error {
 	if a.wireListen, err = net.Listen("tcp", addr); err != nil {
 		return fmt.Errorf("listen for other servers on %s: %w%s", addr, err, listenHelp(err, "cluster_listen"))
 	}
+	if !a.joined() {
+		if err := a.othersFree(); err != nil {
+			return err
+		}
+	}
 	cfg := pki.Config{Dir: a.cfg.Path("pki"), Name: a.cfg.Node, Region: a.cfg.Region, Role: a.role(), Hosts: a.hosts()}
 	deps := pki.Deps{Servers: a.liveAddresses, Logger: a.logger("pki"), Registerer: a.registry}
 	a.pki, err = pki.Open(cfg, deps)
@@ -81,6 +86,22 @@ func (a *App) openIdentity(ctx context.Context) error {
 		return fmt.Errorf("open the cluster port: %w", err)
 	}
 	a.wireClient = wire.NewClient(wire.ClientConfig{TLS: a.pki.ClientTLS}, wire.ClientDeps{Logger: a.logger("wire"), Registerer: a.registry})
+	return nil
+}
+
+// othersFree tries the ports that are opened once the server belongs to a cluster.
+// The others would wait for a server that cannot take part.
+func (a *App) othersFree() error {
+	for field, addr := range map[string]string{"gossip_listen": a.cfg.GossipListen, "peer_listen": a.cfg.PeerListen, "client_listen": a.cfg.ClientListen} {
+		addr = a.cfg.Addr(addr)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen for other servers on %s: %w%s", addr, err, listenHelp(err, field))
+		}
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("listen for other servers on %s: %w", addr, err)
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -87,6 +88,22 @@ func TestJoiningGoesOnAfterACrash(t *testing.T) {
 	for n := 2; n <= len(joining); n++ {
 		require.NoError(t, opened(t, cfg, cutOff(t, whole, joining[:n])), "after %v", joining[:n])
 	}
+}
+
+// A server that could not take part does not join, and its token stays good.
+func TestJoiningNeedsItsPorts(t *testing.T) {
+	c := grow(t, "eu")
+	cfg := settings(t, "n2", "us")
+	invite(t, c[0], &cfg)
+	for field, addr := range map[string]string{"peer_listen": cfg.PeerListen, "client_listen": cfg.ClientListen, "gossip_listen": cfg.GossipListen} {
+		other, err := net.Listen("tcp", addr)
+		require.NoError(t, err)
+		require.ErrorContains(t, opened(t, cfg, t.TempDir()), "address already in use (another program has the port: end it, or choose others with --port-offset or "+field)
+		require.NoError(t, other.Close())
+	}
+	_, list := call(t, c[0].app, "GET", "/v1/nodes", "")
+	require.Len(t, list["items"], 1)
+	require.NoError(t, opened(t, cfg, t.TempDir()))
 }
 
 // A server that was let in but never heard of the others founds nothing.

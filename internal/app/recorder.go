@@ -106,6 +106,7 @@ func (r *recorder) group(first model.Event) []model.Event {
 
 // store tries until the events are in, or ctx ends.
 func (r *recorder) store(ctx context.Context, list []model.Event) {
+	var said time.Time
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := r.append(ctx, list...)
 		var inv model.Invalid
@@ -117,7 +118,10 @@ func (r *recorder) store(ctx context.Context, list []model.Event) {
 			r.dropped.Add(float64(len(list)))
 			return
 		}
-		r.log.Warn("events wait, the history does not take them", "events", len(list), "err", err)
+		if time.Since(said) > time.Minute {
+			said = time.Now()
+			r.log.Warn("events wait, the history does not take them", "events", len(list), "err", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
