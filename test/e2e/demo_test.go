@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,22 +18,14 @@ import (
 	"panoptes/test/harness"
 )
 
-// freeOffset finds an offset at which all ports of three servers are free.
+// freeOffset returns an offset at which the ports of the demo, or of some
+// servers, are free until the test ends.
 func freeOffset(t *testing.T) int {
 	t.Helper()
-next:
-	for offset := 10_000; offset < 40_000; offset += 200 {
-		for port := 9700; port < 9800; port++ {
-			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", offset+port))
-			if err != nil {
-				continue next
-			}
-			require.NoError(t, l.Close())
-		}
-		return offset
-	}
-	require.FailNow(t, "no free ports")
-	return 0
+	offset, release, err := harness.FreeOffset(100)
+	require.NoError(t, err)
+	t.Cleanup(release)
+	return offset
 }
 
 // The demo brings up three servers that watch, says how to reach them, and

@@ -5,7 +5,6 @@ package promql
 import (
 	"context"
 	"math/rand"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
+
+	"panoptes/test/harness"
 )
 
 // conformanceQueries is how many are compared when nobody says otherwise.
@@ -37,10 +38,7 @@ func TestPrometheus(t *testing.T) {
 	if n == shortQueries {
 		n = conformanceQueries
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
+	addr := harness.FreeAddr(t, "127.0.0.1")
 	conf := filepath.Join(t.TempDir(), "prometheus.yml")
 	require.NoError(t, os.WriteFile(conf, []byte("storage: {tsdb: {out_of_order_time_window: 48h}}\n"), 0o600))
 	cmd := exec.Command(program, "--config.file="+conf, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr, "--web.enable-remote-write-receiver")

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -122,11 +121,16 @@ func (p *program) call(method, path string, body, out any) error {
 type cluster struct {
 	dir     string
 	servers [3]*program
+	release func() // of the ports
 }
 
 // newCluster starts the servers one after the other.
-func newCluster(bin, dir string, offset int) (*cluster, error) {
-	c := &cluster{dir: dir}
+func newCluster(bin, dir string) (*cluster, error) {
+	offset, release, err := harness.FreeOffset(30)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{dir: dir, release: release}
 	var token struct{ Token string }
 	for i := range c.servers {
 		name, shift := "n"+strconv.Itoa(i+1), offset+10*i
@@ -175,6 +179,7 @@ func (c *cluster) close() error {
 			p.kill()
 		}
 	}
+	c.release()
 	return os.RemoveAll(c.dir)
 }
 
@@ -202,10 +207,7 @@ func newPool(t testing.TB) *pool {
 			default:
 			}
 			var m made
-			var offset int
-			if offset, m.err = freeOffset(i); m.err == nil {
-				m.c, m.err = newCluster(bin, filepath.Join(base, strconv.Itoa(i)), offset)
-			}
+			m.c, m.err = newCluster(bin, filepath.Join(base, strconv.Itoa(i)))
 			select {
 			case p.made <- m:
 			case <-p.stop:
@@ -227,22 +229,4 @@ func newPool(t testing.TB) *pool {
 func (p *pool) take() (*cluster, error) {
 	m := <-p.made
 	return m.c, m.err
-}
-
-// freeOffset finds an offset at which all ports of three servers are free. The
-// ports lie below those that systems give away by themselves.
-func freeOffset(i int) (int, error) {
-next:
-	for n := range 100 {
-		offset := 13_000 + (i+n)%100*40
-		for port := 9700; port < 9730; port++ {
-			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", offset+port))
-			if err != nil {
-				continue next
-			}
-			l.Close()
-		}
-		return offset, nil
-	}
-	return 0, errors.New("no range of free ports")
 }

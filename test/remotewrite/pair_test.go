@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,25 +18,6 @@ import (
 
 	"panoptes/test/harness"
 )
-
-// freeOffset finds a port offset at which the ports of two servers are free.
-func freeOffset(t testing.TB) int {
-	t.Helper()
-	for offset := 18600; offset < 40000; offset += 20 {
-		free := true
-		for port := 9700; port < 9720 && free; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
-			if free = err == nil; free {
-				l.Close()
-			}
-		}
-		if free {
-			return offset
-		}
-	}
-	require.FailNow(t, "no range of free ports")
-	return 0
-}
 
 // startServer starts one that others can join and returns its URL.
 func startServer(t testing.TB, bin, name string, offset int, args ...string) string {
@@ -90,7 +70,9 @@ func do(t testing.TB, method, url string, body []byte, code int, contentType str
 // one: one of the pair is stored, and when it falls silent the other one is.
 func TestPairAcrossServers(t *testing.T) {
 	bin := harness.Binary(t)
-	offset := freeOffset(t)
+	offset, release, err := harness.FreeOffset(20)
+	require.NoError(t, err)
+	t.Cleanup(release)
 	one := startServer(t, bin, "n1", offset)
 	var token struct{ Token string }
 	decode(t, do(t, http.MethodPost, one+"/v1/tokens", []byte(`{"role":"server","uses":1}`), 201, "application/json"), &token)
