@@ -28,6 +28,7 @@ import (
 	"panoptes/internal/pki"
 	"panoptes/internal/wire"
 	"panoptes/internal/wire/uplink"
+	"panoptes/test/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -249,9 +250,9 @@ func (w *world) add(name string, cfg hosts.Config) *server {
 	s := &server{w: w, id: p.NodeID(), pki: p}
 	s.out = wire.NewClient(wire.ClientConfig{TLS: p.ClientTLS}, wire.ClientDeps{})
 	w.t.Cleanup(func() { require.NoError(w.t, s.out.Close()) })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s.addr = harness.FreeAddr(w.t, "127.0.0.1") // also of one that was stopped nobody answers
+	l, err := net.Listen("tcp", s.addr)
 	require.NoError(w.t, err)
-	s.addr = l.Addr().String()
 	cfg.NodeID = s.id
 	if cfg.Settle == 0 {
 		cfg.Settle = time.Millisecond

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/probe"
+	"panoptes/test/harness"
 )
 
 func TestPing(t *testing.T) {
@@ -24,7 +25,7 @@ func TestPing(t *testing.T) {
 		require.Positive(t, a.RTT)
 	}
 	// A port that is open, and one that is closed: somebody is there.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", harness.FreeAddr(t, "127.0.0.1"))
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	for range 2 {

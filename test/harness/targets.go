@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Toggle is a listener on a fixed port that can be closed and opened again.
+// Toggle is a listener on a port of its own that can be closed and opened again.
 type Toggle struct {
 	t     testing.TB
 	Addr  string
@@ -25,10 +25,8 @@ type Toggle struct {
 }
 
 func newToggle(t testing.TB, serve func(net.Listener) (stop func())) *Toggle {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	tg := &Toggle{t: t, Addr: l.Addr().String(), serve: serve}
-	tg.stop = serve(l)
+	tg := &Toggle{t: t, Addr: FreeAddr(t, "127.0.0.1"), serve: serve}
+	tg.Up()
 	t.Cleanup(tg.Down)
 	return tg
 }

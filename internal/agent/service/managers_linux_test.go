@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 func TestProcesses(t *testing.T) {
@@ -45,7 +46,7 @@ func TestProcesses(t *testing.T) {
 
 func TestPorts(t *testing.T) {
 	for _, m := range []Manager{&ports{}, dialedPorts{}} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", harness.FreeAddr(t, "127.0.0.1"))
 		require.NoError(t, err)
 		_, port, err := net.SplitHostPort(l.Addr().String())
 		require.NoError(t, err)
