@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"panoptes/internal/config"
 	"panoptes/internal/model"
 	"panoptes/internal/pki"
+	"panoptes/test/harness"
 )
 
 // Labels of nodes and hosts are set and taken away, by the API and by commands.
@@ -27,10 +27,7 @@ func TestLabelsAreTakenAway(t *testing.T) {
 	cfg := config.Default()
 	cfg.Node, cfg.Region, cfg.DataDir = "n1", "eu", t.TempDir()
 	for _, addr := range []*string{&cfg.Listen, &cfg.PeerListen, &cfg.ClusterListen, &cfg.GossipListen, &cfg.ClientListen} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		*addr = l.Addr().String()
-		require.NoError(t, l.Close())
+		*addr = harness.FreeAddr(t, "127.0.0.1")
 	}
 	cfg.Storage.MinFree, cfg.Storage.ControlReserve = 16<<20, 1<<20
 	cfg.Access.APIKey, cfg.Access.AdminPassword = key, "a long enough password"

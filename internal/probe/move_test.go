@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 
 	"panoptes/internal/model"
 	"panoptes/internal/probe"
+	"panoptes/test/harness"
 )
 
 // lastRun is what all servers know of a check in one region.
@@ -137,12 +137,10 @@ func TestOverdueChecksRunWithinASecond(t *testing.T) {
 // When the references are gone for good and the targets are not, the worker
 // votes: it is the last one that can.
 func TestDeadReferencesDoNotSilenceTheLastWorker(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
+	dead := harness.FreeAddr(t, "127.0.0.1")
 	var fail sync.Map
 	w, err := probe.NewWorker(probe.WorkerConfig{Node: "n"}, probe.WorkerDeps{
-		Kinds: []probe.Kind{fake{fail: &fail}}, Sink: &sink{}, References: func() []string { return []string{l.Addr().String()} }})
+		Kinds: []probe.Kind{fake{fail: &fail}}, Sink: &sink{}, References: func() []string { return []string{dead} }})
 	require.NoError(t, err)
 	w.Update([]model.Check{check("a", "host-a", time.Minute), check("b", "host-b", time.Minute), check("c", "host-c", time.Minute)})
 	run := func(id string) model.Result {

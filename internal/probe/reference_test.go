@@ -13,15 +13,14 @@ import (
 
 	"panoptes/internal/model"
 	"panoptes/internal/probe"
+	"panoptes/test/harness"
 )
 
 func TestReferencesDecideWhetherTheWorkerIsCutOff(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, dead.Close())
+	dead := harness.FreeAddr(t, "127.0.0.1")
 	f := func(want bool, refs ...string) {
 		t.Helper()
 		var fail sync.Map
@@ -39,8 +38,8 @@ func TestReferencesDecideWhetherTheWorkerIsCutOff(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 	}
-	f(false, l.Addr().String(), dead.Addr().String())
-	f(true, dead.Addr().String(), "127.0.0.1:1")
+	f(false, l.Addr().String(), dead)
+	f(true, dead, "127.0.0.1:1")
 	f(false)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"panoptes/internal/model"
 	"panoptes/internal/wire"
+	"panoptes/test/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -180,13 +181,9 @@ func staysQuiet(t *testing.T) bool {
 
 func TestNobodyThere(t *testing.T) {
 	a := newAuthority(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
-	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", addr)
+	conn := dial(t, a, "a1", model.RoleAgent).Conn("server", harness.FreeAddr(t, "127.0.0.1"))
 	began := time.Now()
-	_, err = conn.Call(within(t, 90*time.Second), "test.echo", nil)
+	_, err := conn.Call(within(t, 90*time.Second), "test.echo", nil)
 	require.ErrorIs(t, err, model.ErrUnavailable)
 	require.ErrorContains(t, err, "connection refused")
 	_, err = conn.Open(within(t, 90*time.Second), "test.echo")

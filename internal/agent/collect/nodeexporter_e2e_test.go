@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 // notOurs are names that node_exporter has on hosts and we leave out, with the
@@ -58,10 +58,7 @@ func TestSameAsNodeExporter(t *testing.T) {
 	}
 	require.NoError(t, err, "%s", out)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
+	addr := harness.FreeAddr(t, "127.0.0.1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, bin, "--web.listen-address="+addr, "--collector.processes", "--collector.systemd", "--collector.tcpstat", "--log.level=error")
 	cmd.Stderr = os.Stderr

@@ -79,14 +79,6 @@ func packets(t *testing.T, f func(pc net.PacketConn, to net.Addr)) string {
 	return pc.LocalAddr().String()
 }
 
-// closedPort returns an address where no datagram is taken.
-func closedPort(t *testing.T) string {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer pc.Close()
-	return pc.LocalAddr().String()
-}
-
 // secure puts TLS before a name server.
 func secure(t *testing.T, cert *httptest.Server, to string) string {
 	return probetest.Listen(t, func(c net.Conn) {
@@ -127,7 +119,7 @@ func TestSuite(t *testing.T) {
 		})
 	}
 	run("udp", probetest.Suite{
-		Up: up, Slow: slow, Refused: closedPort,
+		Up: up, Slow: slow, Refused: probetest.Refused,
 		Hole: func(t *testing.T) string { return packets(t, func(net.PacketConn, net.Addr) {}) },
 		Garbage: func(t *testing.T) string {
 			return packets(t, func(pc net.PacketConn, to net.Addr) { _, _ = pc.WriteTo(garbage, to) })

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"panoptes/test/harness"
 )
 
 // Listen serves each connection on loopback with f until the test ends and
@@ -46,14 +48,8 @@ func Garbage(t *testing.T) string {
 	})
 }
 
-// Refused returns an address where nobody listens. It is one of this machine that
-// no connection goes out from, so that the port stays free.
-func Refused(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.54:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
+// Refused returns an address where nobody listens, and nobody will.
+func Refused(t *testing.T) string { return harness.FreeAddr(t, "127.0.0.1") }
 
 // Endless returns an address that never stops answering with chunk.
 func Endless(t testing.TB, chunk []byte) string {
