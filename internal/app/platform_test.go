@@ -61,7 +61,7 @@ func matrix(t *testing.T, a *app.App, path string, query url.Values) [][][2]floa
 // A prometheus.yml is taken over by a running cluster: every target has one
 // server, a rule fires once, and when a server goes nothing seems to end.
 func TestPrometheusIsTakenOver(t *testing.T) {
-	const n, interval = 12, time.Second
+	const n, interval = 20, time.Second
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		fmt.Fprint(w, "jobs_waiting 7\n")

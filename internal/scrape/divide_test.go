@@ -111,6 +111,8 @@ func TestThreeServersDivideTargetsAndOneDies(t *testing.T) {
 		}
 	}
 
+	share := len(servers[2].Snapshot().Active)
+
 	// The third vanishes, and the others hear of it.
 	stops[2]()
 	died := time.Now()
@@ -136,7 +138,7 @@ func TestThreeServersDivideTargetsAndOneDies(t *testing.T) {
 	for _, s := range servers {
 		s.OwnersChanged()
 	}
-	within(t, 60*time.Second, func() bool { return len(s3.Snapshot().Active) > n/4 && heard() == n }, "it takes its share again: %v", lazily(func() any {
+	within(t, 60*time.Second, func() bool { return len(s3.Snapshot().Active) == share && heard() == n }, "it takes its share again: %v", lazily(func() any {
 		out := map[string]int{"heard": heard()}
 		for i, s := range servers {
 			snap := s.Snapshot()
@@ -338,7 +340,7 @@ func TestShareForOutsideCollectors(t *testing.T) {
 	owners := map[string]string{}
 	for _, host := range []string{"a", "b", "c"} {
 		_, list := get("job=j&hosts=a,b,c&host=" + host)
-		require.InDelta(t, 100, len(list), 35)
+		require.InDelta(t, 100, len(list), 50)
 		for _, g := range list {
 			require.Empty(t, owners[g.Labels["target"]], "no target is given twice")
 			owners[g.Labels["target"]] = host

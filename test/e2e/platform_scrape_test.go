@@ -195,7 +195,7 @@ func (p *peer) raw(metric string) map[string][]prompb.Sample {
 // neither seem to end nor to fail; nor do they when it comes back.
 func TestScrapingOutlivesAServer(t *testing.T) {
 	const (
-		targets   = 12
+		targets   = 20
 		interval  = time.Second
 		detection = 3 * time.Second // about 2 s until a silent server is suspected, and what a busy machine adds
 	)
