@@ -3,11 +3,14 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,18 +32,20 @@ func TestProcesses(t *testing.T) {
 		return st
 	}
 	require.False(t, see("nobodyhasthisname", "").Up)
-	cmd := exec.Command("sleep", "1234.5")
+	mark := fmt.Sprint("1234.", os.Getpid()) // another run may be looking for its own
+	match := "^sleep " + regexp.QuoteMeta(mark) + "$"
+	cmd := exec.Command("sleep", mark)
 	began := time.Now()
 	require.NoError(t, cmd.Start())
-	st := see("x", `^sleep 1234\.5$`)
-	for ; !st.Up; st = see("x", `^sleep 1234\.5$`) { // until the program is the other one
+	st := see("x", match)
+	for ; !st.Up; st = see("x", match) { // until the program is the other one
 		require.Less(t, time.Since(began), time.Minute)
 	}
 	require.True(t, see("sleep", "").Up)
 	require.WithinDuration(t, began, st.Start, time.Minute)
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	require.False(t, see("x", `^sleep 1234\.5$`).Up)
+	require.False(t, see("x", match).Up)
 	require.Error(t, p.Restart(t.Context(), "sleep"))
 }
 
