@@ -102,12 +102,18 @@ func scratch(t *testing.T, row string) string {
 	require.NoError(t, err)
 	slices.Sort(old)
 	for len(old) > 4 {
-		require.NoError(t, os.RemoveAll(old[0]))
+		if free, err := hold(old[0]); err == nil { // not that of another run that goes on
+			require.NoError(t, os.RemoveAll(old[0]))
+			free()
+		}
 		old = old[1:]
 	}
-	dir := filepath.Join(base, time.Now().Format("20060102-150405")+"-"+row)
-	require.NoError(t, os.MkdirAll(dir, 0o755))
+	dir, err := os.MkdirTemp(base, time.Now().Format("20060102-150405")+"-"+row+"-")
+	require.NoError(t, err)
+	free, err := hold(dir)
+	require.NoError(t, err)
 	t.Cleanup(func() {
+		defer free()
 		if t.Failed() || options.keep {
 			t.Logf("disks (mount -o loop FILE.img DIR) and logs are kept in %s", dir)
 			return
@@ -117,6 +123,19 @@ func scratch(t *testing.T, row string) string {
 		}
 	})
 	return dir
+}
+
+// hold keeps a directory from other runs until free, or the end of this process.
+func hold(dir string) (free func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
 }
 
 // add starts one more server on a new machine and waits until it is ready.
