@@ -14,6 +14,7 @@ import (
 
 	"panoptes/internal/cluster"
 	"panoptes/internal/model"
+	"panoptes/test/harness"
 )
 
 func TestFiveJoinAndOneLeaves(t *testing.T) {
@@ -54,22 +55,32 @@ func TestKilledOneIsSuspectThenDeadAndReturnsElsewhere(t *testing.T) {
 }
 
 func TestSameAddressAgainAtOnce(t *testing.T) {
-	g := newGroup(t, fast, 3)
-	addr := g.all[2].Addr()
-	for range 3 {
-		last := g.all[len(g.all)-1]
-		last.Crash()
-		last.stop()
+	g := newGroup(t, fast, 2)
+	addr := harness.FreeAddr(t, "127.0.0.1")
+	lives := 0
+	begin := func(msg string) *server {
+		t.Helper()
+		lives++
+		life := fmt.Sprint("1.", lives)
 		s := g.start("n3", func(c *cluster.Config, _ *cluster.Deps) { c.Bind = addr })
+		s.Update(func(m *model.Member) { m.Version = life })
 		for _, o := range []*server{g.all[0], g.all[1], s} {
-			g.eventually(func() bool { return len(o.Alive()) == 3 }, "n3 is back")
+			// Those who have not missed it have to hear of this life before it ends.
+			g.eventually(func() bool {
+				alive := o.Alive()
+				return len(alive) == 3 && alive[2].Version == life
+			}, msg)
 		}
+		return s
+	}
+	s := begin("n3 is there")
+	for range 3 {
+		s.Crash()
+		s.stop()
+		s = begin("n3 is back")
 		s.stop() // cleanly this time
 		g.eventually(func() bool { return state(g.all[0], "n3") == model.MemberLeft }, "n3 left")
-		s = g.start("n3", func(c *cluster.Config, _ *cluster.Deps) { c.Bind = addr })
-		for _, o := range []*server{g.all[0], g.all[1], s} {
-			g.eventually(func() bool { return len(o.Alive()) == 3 }, "n3 is back after it left")
-		}
+		s = begin("n3 is back after it left")
 	}
 }
 
