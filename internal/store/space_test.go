@@ -203,7 +203,11 @@ func TestFailedWriteToTheSecondLogIsNotAcknowledged(t *testing.T) {
 	var st syscall.Statfs_t
 	require.NoError(t, syscall.Statfs(wbl, &st))
 	require.NoError(t, os.WriteFile(eater, make([]byte, int64(st.Bavail)*int64(st.Bsize)-8<<10), 0o600))
-	var err error
+	// The database is closed, and opened again, when the last query has ended. That
+	// shall not be before there is room: the TSDB keeps the file of a log whose last
+	// page it cannot write open, and the file system would be in use for good.
+	q, err := s.Querier(0, math.MaxInt64)
+	require.NoError(t, err)
 	for range 20 {
 		if err = w.batch(true); err != nil {
 			break
@@ -211,6 +215,7 @@ func TestFailedWriteToTheSecondLogIsNotAcknowledged(t *testing.T) {
 	}
 	require.ErrorIs(t, err, model.ErrUnavailable)
 	require.NoError(t, os.Remove(eater))
+	require.NoError(t, q.Close())
 	require.Eventually(t, func() bool { return s.Health() == nil }, 20*time.Second, 10*time.Millisecond)
 	for range 5 {
 		require.NoError(t, w.batch(true))
