@@ -53,7 +53,7 @@ test-fault: ## the short rows of the fault matrix: servers killed, cut off, with
 	PANOPTES_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 15m -v -tags fault -short ./test/fault \
 		-run '^Test(Mechanism.*|Single|Kill1|PowerCutAll|Split|RegionUplink|DownInOneRegion|JoinLeave)$$'
 
-conformance: ## against real Prometheus and Pushgateway, built first: remote write, queries (three servers, too), Grafana, federation, pushes, unit tests of rules
+conformance: ui ## against real Prometheus and Pushgateway, built first: remote write, queries (three servers, too), Grafana, federation, pushes, unit tests of rules
 	PANOPTES_CONFORMANCE=1 $(GO) test -p 1 -count=1 -timeout 60m -v -tags e2e $$($(GO) list -tags e2e ./test/... | grep -E '/(remotewrite|promql|promtool)$$')
 
 growing: ## against real Prometheus and Thanos, which are built first (10 minutes the first time)
