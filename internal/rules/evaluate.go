@@ -266,6 +266,9 @@ func (r *Rules) notify(ctx context.Context, expr string, alerts ...*engine.Alert
 		if !a.ResolvedAt.IsZero() {
 			n.EndsAt = a.ResolvedAt
 		}
+		// What the store knows comes in the zone of this server: told as a text, the
+		// same instant would be another one there.
+		n.StartsAt, n.EndsAt = n.StartsAt.UTC(), n.EndsAt.UTC()
 		out = append(out, n)
 	}
 	r.outbox.put(out)

@@ -208,6 +208,7 @@ func TestTakeOverWhilePending(t *testing.T) {
 				_, got := run(t, after)
 				require.Equal(t, calm.Labels, got.Labels)
 				require.True(t, got.StartsAt.Equal(calm.StartsAt), "began %s, undisturbed %s", got.StartsAt, calm.StartsAt)
+				require.Same(t, time.UTC, got.StartsAt.Location(), "in whatever zone the server is")
 				t.Logf("told %s after the undisturbed server", got.at.Sub(calm.at).Round(time.Millisecond))
 				require.LessOrEqual(t, got.at.Sub(calm.at), 20*time.Second, "told too late")
 			})
