@@ -79,10 +79,14 @@ func (s *Store) unmark(path string) (err error) {
 		}
 		return w.Log(rec)
 	})
-	if err := errors.Join(err, w.Close()); err != nil {
+	made := wlog.SegmentName(tmp, 0)
+	if closed := w.Close(); closed != nil {
+		// It stays open, with its room on the disk, while it cannot write its last page.
+		err = errors.Join(err, closed, os.Truncate(made, 0), w.Close())
+	}
+	if err != nil {
 		return err
 	}
-	made := wlog.SegmentName(tmp, 0)
 	f, err := os.OpenFile(made, os.O_RDWR, 0)
 	if err != nil {
 		return err
