@@ -147,6 +147,22 @@ func TestPushReplaceDelete(t *testing.T) {
 	require.Contains(t, do(p, "GET", "/api/v1/metrics", "").Body.String(), `"last_push_successful":true`, "an empty push makes a group")
 }
 
+// A group that is deleted in the millisecond in which it was pushed ends, too.
+func TestPushAndDeleteAtOnce(t *testing.T) {
+	db := openDB(t)
+	p := open(t, pushgateway.Config{}, pushgateway.Deps{Appendable: db})
+	for i := range 300 {
+		path := fmt.Sprint("/metrics/job/j", i)
+		require.Equal(t, 200, do(p, "PUT", path, "m 1\n").Code)
+		require.Equal(t, 202, do(p, "DELETE", path, "").Code)
+	}
+	got := newest(t, db, true)
+	require.Len(t, got, 3*300)
+	for name, v := range got {
+		require.Equal(t, "stale", v, name)
+	}
+}
+
 func TestKindsOfMetrics(t *testing.T) {
 	db := openDB(t)
 	p := open(t, pushgateway.Config{}, pushgateway.Deps{Appendable: db})

@@ -58,7 +58,8 @@ func (p *Pushgateway) write(ctx context.Context, now time.Time, present, gone []
 	t := now.UnixMilli()
 	var failed error
 	for _, s := range present {
-		if err := s.append(app, t); err != nil && failed == nil {
+		// Of two values in one millisecond the second is stored the next time.
+		if err := s.append(app, t); err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) && failed == nil {
 			failed = fmt.Errorf("series %s: %w", brief(s.labels), err)
 		}
 	}
@@ -72,7 +73,11 @@ func (p *Pushgateway) write(ctx context.Context, now time.Time, present, gone []
 			end.fh = &histogram.FloatHistogram{Sum: stale}
 		}
 		end.ref.Store(s.ref.Load())
-		if err := end.append(app, t); err != nil && failed == nil {
+		err := end.append(app, t)
+		if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
+			err = end.append(app, t+1) // there is no next time for it
+		}
+		if err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) && failed == nil {
 			failed = fmt.Errorf("end of series %s: %w", brief(s.labels), err)
 		}
 	}
@@ -101,9 +106,6 @@ func (s *series) append(app storage.Appender, t int64) error {
 		got, err = app.AppendHistogram(ref, s.labels, t, h, fh)
 	} else {
 		got, err = app.Append(ref, s.labels, t, s.v)
-	}
-	if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
-		return nil
 	}
 	if err == nil && got != 0 && got != ref {
 		s.ref.Store(uint64(got))
