@@ -225,14 +225,15 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		inv.Add("data_dir", "must name a directory")
 	}
-	fields := slices.Sorted(maps.Keys(c.listeners()))
+	listeners := c.listeners()
+	fields := slices.Sorted(maps.Keys(listeners))
 	for i, field := range fields {
-		addr := *c.listeners()[field]
+		addr := *listeners[field]
 		if _, _, err := SplitPort(addr); err != nil {
 			inv.Add(field, "%q is not HOST:PORT; write for example 127.0.0.1:9700 or :9700", addr)
 		}
 		for _, other := range fields[:i] {
-			if collide(addr, *c.listeners()[other]) {
+			if collide(addr, *listeners[other]) {
 				inv.Add(field, "has the port of %s; each needs its own", other)
 			}
 		}

@@ -23,14 +23,7 @@ import (
 func TestNoRoomToRemoveMarks(t *testing.T) {
 	dir := t.TempDir()
 	wbl := filepath.Join(dir, "wbl")
-	require.NoError(t, os.Mkdir(wbl, 0o700))
-	if os.Getuid() != 0 {
-		t.Skip("needs root: mounts a small file system for the second log")
-	}
-	if err := syscall.Mount("tmpfs", wbl, "tmpfs", 0, "size=2097152"); err != nil {
-		t.Skipf("cannot mount a small file system for the second log: %v", err)
-	}
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(wbl, 0)) })
+	smallDisk(t, wbl, 2<<20)
 
 	w, err := wlog.NewSize(nil, nil, wbl, 2<<20, compression.None)
 	require.NoError(t, err)

@@ -63,13 +63,13 @@ func TestReserveIsGivenUp(t *testing.T) {
 	require.Eventually(t, exists, 30*time.Second, time.Millisecond)
 }
 
-// smallDisk mounts a file system of a few megabytes.
-func smallDisk(t *testing.T, size int) string {
+// smallDisk mounts a file system of a few megabytes on dir, which it makes.
+func smallDisk(t *testing.T, dir string, size int) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: mounts a small file system to fill")
 	}
-	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(dir, 0o700))
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
 		t.Skipf("cannot mount a small file system to fill: %v", err)
 	}
@@ -78,7 +78,6 @@ func smallDisk(t *testing.T, size int) string {
 			t.Errorf("unmount: %v", err)
 		}
 	})
-	return dir
 }
 
 // writer stores distinct samples and remembers how many were acknowledged.
@@ -117,7 +116,8 @@ func (w *writer) batch(late bool) error {
 func TestFullDiskLosesNothingAcknowledged(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprint("late=", late), func(t *testing.T) {
-			mount := smallDisk(t, 24<<20)
+			mount := t.TempDir()
+			smallDisk(t, mount, 24<<20)
 			dir := filepath.Join(mount, "tsdb")
 			reg := prometheus.NewRegistry()
 			cfg := store.Config{Dir: dir, CheckInterval: 10 * time.Millisecond, SegmentBytes: 1 << 20, OutOfOrderWindow: 3 * time.Hour}
@@ -185,14 +185,7 @@ func missing(t *testing.T, s *store.Store, acked map[int64]bool) {
 func TestFailedWriteToTheSecondLogIsNotAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	wbl := filepath.Join(dir, "wbl")
-	require.NoError(t, os.Mkdir(wbl, 0o700))
-	if os.Getuid() != 0 {
-		t.Skip("needs root: mounts a small file system for the second log")
-	}
-	if err := syscall.Mount("tmpfs", wbl, "tmpfs", 0, "size=2097152"); err != nil {
-		t.Skipf("cannot mount a small file system for the second log: %v", err)
-	}
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(wbl, 0)) })
+	smallDisk(t, wbl, 2<<20)
 	cfg := store.Config{Dir: dir, CheckInterval: 10 * time.Millisecond, SegmentBytes: 1 << 20, OutOfOrderWindow: 3 * time.Hour}
 	s, stop := storetest.Start(t, cfg, store.Deps{})
 	defer func() { stop() }()
